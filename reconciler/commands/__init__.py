@@ -1,0 +1,70 @@
+"""The command line: one file per command, found by listing the folder. No rule lives here.
+
+Exit codes: 0 ok, 1 run failed or differences, 2 usage or invalid input, 3 still waiting at `--timeout`, 4 refused by
+policy, 20 internal.
+"""
+
+import importlib
+import pkgutil
+import sys
+from collections.abc import Sequence
+
+from reconciler.errors import ReconcilerError, RefusedError, TemporaryError, UsageError
+
+OK, FAILED, USAGE, WAITING, REFUSED, INTERNAL = 0, 1, 2, 3, 4, 20
+
+_SHARED = ("options", "opening", "present")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; expected errors become one line on stderr and an exit code."""
+    import click  # noqa: PLC0415 - kept out of the package's import
+
+    try:
+        result = _application()(list(sys.argv[1:] if arguments is None else arguments), standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.ClickException as error:
+        error.show()
+        return USAGE
+    except (click.Abort, KeyboardInterrupt):
+        return 130
+    except ReconcilerError as error:
+        return _say(error)
+    except BrokenPipeError:
+        sys.stderr.close()
+        return OK
+    return result if isinstance(result, int) else OK
+
+
+def _say(error: ReconcilerError) -> int:
+    from reconciler import redact  # noqa: PLC0415
+
+    sys.stderr.write(f"reconciler: {redact.text(str(error))}\n")
+    if isinstance(error, UsageError):
+        return USAGE
+    if isinstance(error, RefusedError):
+        return REFUSED
+    return FAILED if isinstance(error, TemporaryError) else INTERNAL
+
+
+def _application():  # type: ignore[no-untyped-def]  # noqa: ANN202 - a typer or click application
+    import typer  # noqa: PLC0415
+
+    application = typer.Typer(
+        name="reconciler",
+        help="Staged rollouts over fleets of Kubernetes clusters, driven by a Git repository.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    for module in pkgutil.iter_modules(__path__):
+        if module.name not in _SHARED:
+            importlib.import_module(f"{__name__}.{module.name}").register(application)
+    return application

@@ -1,0 +1,294 @@
+"""The fold of the watched branch's history: which objects count at a commit, who they are, and what follows.
+
+`History.advance` takes one commit with its parsed changes and brings everything up to it: last good versions of
+broken files, identities, snapshots, policies, initializations, first appearances of approvals. What it holds
+depends on the sequence of commits alone, never on when anybody looked.
+"""
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+from reconciler.core.identity import object_uid
+from reconciler.core.initialization import attempt
+from reconciler.core.model import KINDS, Approval, Body, Commit, Document, Key, ParsedFile, Placement, Problem
+from reconciler.core.selection import Selection, SelectionError, canonical, may_select, select
+from reconciler.core.status import PolicySnapshot, Snapshot
+from reconciler.core.transitions import problem_at, transition_problems
+from reconciler.core.view import Declared, FileChange, Removal, Source, View
+
+
+@dataclass(slots=True)
+class _File:
+    blob: str
+    documents: tuple[Document, ...] = ()
+
+
+@dataclass(slots=True)
+class _Doubt:
+    """Removed files whose objects stay until the files broken by the same commit can be read."""
+
+    commit: Commit
+    keys: set[Key]
+    broken: set[str]
+
+
+class History(View):
+    """A view that can be brought to the next commit; change it by `advance` alone."""
+
+    def __init__(self) -> None:
+        """Begin before the first commit."""
+        super().__init__()
+        self._files: dict[str, _File] = {}
+        self._owners: dict[Key, str] = {}
+        self._doubts: list[_Doubt] = []
+        self._dirty: set[Key] = set()
+
+    # -- the fold -------------------------------------------------------------------------------------------
+
+    def advance(self, commit: Commit, changes: Iterable[FileChange]) -> None:
+        """Bring everything up to this commit, the next on the first-parent history."""
+        self.head = commit
+        changed = {change.path: change for change in changes}
+        before = set(self._dirty)
+        if changed:
+            self._apply_files(commit, changed)
+        for key in sorted(self._dirty):
+            self._derive(key, commit)
+        if changed or before:
+            self._initialize(commit)
+
+    # -- files and objects --------------------------------------------------------------------------------------
+
+    def _apply_files(self, commit: Commit, changed: Mapping[str, FileChange]) -> None:
+        good = {path: change for path, change in changed.items() if change.parsed and not change.parsed.problems}
+        broken = {
+            path: change.parsed.problems for path, change in changed.items() if change.parsed and change.parsed.problems
+        }
+        removed = [path for path, change in changed.items() if change.parsed is None and path in self._files]
+        while refused := self._refused(good, removed):
+            broken |= refused
+            good = {path: change for path, change in good.items() if path not in refused}
+        gone = self._gone(commit, good, broken, removed)
+        for path in broken:
+            self._files.setdefault(path, _File(blob=""))
+        for path in (*good, *removed):
+            self.broken.pop(path, None)
+        self.broken |= broken
+        for path, change in good.items():
+            parsed = cast("ParsedFile", change.parsed)
+            self._files[path] = _File(blob=change.blob, documents=parsed.documents)
+            for document in parsed.documents:
+                self._put(document, commit)
+        for key in gone:
+            self._remove(key, commit)
+        for path in removed:
+            del self._files[path]
+        self._settle_doubts(commit, set(good) | set(removed))
+
+    def _refused(self, good: Mapping[str, FileChange], removed: Iterable[str]) -> dict[str, tuple[Problem, ...]]:
+        """Return the files that can be read but must not count: a name taken, or an edit that is not allowed."""
+        claims: dict[Key, list[Document]] = {}
+        for change in good.values():
+            for document in cast("ParsedFile", change.parsed).documents:
+                claims.setdefault(document.key, []).append(document)
+        leaving = set(removed) | set(good)
+        problems: dict[str, list[Problem]] = {}
+        for key, documents in claims.items():
+            owner = self._owners.get(key)
+            for document in documents:
+                for problem in self._objections(document, documents, owner, leaving):
+                    problems.setdefault(document.path, []).append(problem)
+        return {path: tuple(found) for path, found in problems.items()}
+
+    def _objections(
+        self, document: Document, claimants: list[Document], owner: str | None, leaving: set[str]
+    ) -> Iterator[Problem]:
+        others = {one.path for one in claimants} - {document.path}
+        if owner is not None and owner not in leaving and owner != document.path:
+            others.add(owner)
+        if others and document.path != owner:
+            names = ", ".join(sorted(others))
+            yield problem_at(document, "", "DuplicateObject", f"{document.key} is declared in {names} too")
+        held = self.objects.get(document.kind, {}).get(document.key)
+        if held is not None:
+            yield from transition_problems(held.document, document)
+
+    def _gone(
+        self,
+        commit: Commit,
+        good: Mapping[str, FileChange],
+        broken: Mapping[str, tuple[Problem, ...]],
+        removed: list[str],
+    ) -> set[Key]:
+        """Return the objects that leave with this commit; doubted removals are put aside."""
+        declared = {
+            document.key for change in good.values() for document in cast("ParsedFile", change.parsed).documents
+        }
+        gone: set[Key] = set()
+        for path in good:
+            if path in self._files:
+                gone |= {document.key for document in self._files[path].documents}
+        for path in removed:
+            keys = {document.key for document in self._files[path].documents}
+            suspects = {one for one in broken if _folder(one) == _folder(path)}
+            if suspects:
+                self._doubts.append(_Doubt(commit=commit, keys=keys - declared, broken=suspects))
+            else:
+                gone |= keys
+        return gone - declared
+
+    def _settle_doubts(self, commit: Commit, readable: set[str]) -> None:
+        """Carry out the doubted removals whose suspects can be read now; they are dated from their own commit."""
+        for doubt in self._doubts:
+            doubt.broken -= readable
+            if not doubt.broken:
+                for key in sorted(doubt.keys):
+                    if self._owners.get(key) not in self._files:
+                        self._remove(key, doubt.commit)
+        self._doubts = [doubt for doubt in self._doubts if doubt.broken]
+
+    def _table(self, key: Key) -> dict[Key, Declared]:
+        return self.objects[key.kind] if key.kind in KINDS else self.resources
+
+    def _put(self, document: Document, commit: Commit) -> None:
+        key, table = document.key, self._table(document.key)
+        old = table.get(key)
+        self._owners[key] = document.path
+        if old is not None and old.document == document:
+            return
+        kind = KINDS.get(key.kind)
+        value = kind.read(document) if kind else None
+        if old is None:
+            uid = object_uid(commit.sha, key)
+            new = Declared(document=document, uid=uid, created=commit, generation=1, changed=commit, value=value)
+        else:
+            same = old.document.body == document.body
+            respec = old.document.body.get("spec") != document.body.get("spec")
+            new = replace(
+                old,
+                document=document,
+                value=value,
+                generation=old.generation + respec,
+                changed=old.changed if same else commit,
+            )
+        table[key] = new
+        self._note(old, new, commit)
+
+    def _remove(self, key: Key, commit: Commit) -> None:
+        old = self._table(key).pop(key, None)
+        self._owners.pop(key, None)
+        if old is not None:
+            self._note(old, None, commit)
+            if key.kind in KINDS:
+                self.removals[old.uid] = Removal(declared=old, commit=commit)
+
+    def _note(self, old: Declared | None, new: Declared | None, commit: Commit) -> None:
+        """Mark what a changed object may change, and remember when an approval was first seen."""
+        one = cast("Declared", new or old)
+        if isinstance(one.value, Placement):
+            self._dirty.add(one.key)
+        elif isinstance(one.value, Approval) and new is not None and one.value.condition is not None:
+            self.approvals_seen.setdefault(approval_mark(one.value), commit.position)
+        elif one.value is None:
+            documents = [held.document for held in (old, new) if held is not None]
+            self._dirty |= {
+                placement.key
+                for placement in self.placements()
+                if any(may_select(cast("Placement", placement.value), document) for document in documents)
+            }
+
+    # -- snapshots -----------------------------------------------------------------------------------------------
+
+    def _derive(self, key: Key, commit: Commit) -> None:
+        """Select anew for one placement; while a selected file is broken the question stays open."""
+        declared = self._table(key).get(key)
+        if declared is None:
+            self._dirty.discard(key)
+            return
+        placement = cast("Placement", declared.value)
+        self._derive_policy(declared, commit)
+        try:
+            documents = {one: held.document for one, held in self.resources.items()}
+            selection = select(placement, documents)
+        except SelectionError as error:
+            self._dirty.discard(key)
+            problem = problem_at(declared.document, "/spec/resourceSelectors", "InvalidResourceSelectors", str(error))
+            self.selection_problems[declared.uid] = problem
+            return
+        self.selection_problems.pop(declared.uid, None)
+        self.selections[declared.uid] = selection
+        if any(one.path in self.broken for one in selection.documents):
+            return
+        self._dirty.discard(key)
+        self._number(declared, selection, commit)
+
+    def _number(self, declared: Declared, selection: Selection, commit: Commit) -> None:
+        snapshots = self.snapshots.setdefault(declared.uid, [])
+        if not selection.objects or (snapshots and snapshots[-1].hash == selection.hash):
+            return
+        index = len(snapshots)
+        equal = [one.index for one in snapshots if one.hash == selection.hash]
+        snapshots.append(
+            Snapshot(
+                index=index,
+                hash=selection.hash,
+                commit=commit.sha,
+                position=commit.position,
+                created=commit.time,
+                author=commit.author,
+                subject=commit.subject,
+                objects=tuple(_identifier(one) for one in selection.documents),
+                equals=equal[-1] if equal else None,
+            )
+        )
+        self.sources[declared.uid, index] = tuple(
+            Source(path=one.path, blob=self._files[one.path].blob, index=one.index) for one in selection.documents
+        )
+
+    def _derive_policy(self, declared: Declared, commit: Commit) -> None:
+        policies = self.policies.setdefault(declared.uid, [])
+        policy = cast("Placement", declared.value).policy or {}
+        digest = policy_hash(policy)
+        if not policies or policies[-1].hash != digest:
+            made = PolicySnapshot(
+                index=len(policies), hash=digest, commit=commit.sha, created=commit.time, policy=policy
+            )
+            policies.append(made)
+
+    # -- initialization ---------------------------------------------------------------------------------------------
+
+    def _initialize(self, commit: Commit) -> None:
+        """Try every run that is not initialized yet; the first success is kept for good."""
+        for declared in self.runs():
+            last = self.initializations.get(declared.uid)
+            if last is None or (last.pin is None and not last.final):
+                self.initializations[declared.uid] = attempt(self, declared, commit)
+
+
+def _folder(path: str) -> str:
+    return path.split("/", 1)[0]
+
+
+def _identifier(document: Document) -> str:
+    key = document.key
+    name = f"{key.namespace}/{key.name}" if key.namespace else key.name
+    return f"{document.body['apiVersion']} {key.kind} {name}"
+
+
+def approval_mark(approval: Approval) -> tuple[Key, str]:
+    """Return what makes an approval new or old: the gate's name, and the `Approved` condition as parsed."""
+    return approval.key, canonical(approval.condition)
+
+
+_POLICY_ORDER = ("placementType", "clusterNames", "affinity", "topologySpreadConstraints", "tolerations")
+
+
+def policy_hash(policy: Body) -> str:
+    """Return upstream's `policyHash`: base64 of the hex sha256 of the policy without `numberOfClusters`."""
+    ordered: dict[str, Any] = {name: policy[name] for name in _POLICY_ORDER if policy.get(name)}
+    digest = hashlib.sha256(json.dumps(ordered, separators=(",", ":"), ensure_ascii=False).encode()).hexdigest()
+    return base64.b64encode(digest.encode()).decode()

@@ -1,0 +1,157 @@
+"""Everything a run needs, resolved once at one commit: upstream's order, upstream's words."""
+
+from typing import cast
+
+from reconciler.core import placement as placements
+from reconciler.core.model import Body, Commit, MemberCluster, Placement, Run, Strategy
+from reconciler.core.stages import (
+    APPLY_DEFAULTS,
+    CLIENT,
+    INVALID,
+    InitializationError,
+    Member,
+    client_error,
+    resolve_stages,
+    snapshot_index,
+    strategy_copy,
+)
+from reconciler.core.status import Pin, Snapshot
+from reconciler.core.view import Declared, Initialization, View
+
+
+def attempt(view: View, declared: Declared, commit: Commit) -> Initialization:
+    """Try to initialize a run with what the view says at this commit; failures are values too."""
+    try:
+        return Initialization(commit=commit, pin=_resolve(view, declared, commit))
+    except InitializationError as error:
+        return Initialization(commit=commit, message=str(error), final=error.final)
+
+
+def _resolve(view: View, declared: Declared, commit: Commit) -> Pin:
+    """Resolve a run in upstream's order: placement, policy, clusters, strategy, stages, snapshot."""
+    run = cast("Run", declared.value)
+    _check_alone(view, declared, run)
+    _check_files(view, declared)
+    found = _placement_of(view, run)
+    placement = cast("Placement", found.value)
+    choice = _choice(view, found, placement)
+    strategy, spec = _strategy_of(view, run)
+    snapshot = _snapshot_of(view, run, found)
+    clusters = view.clusters()
+    members = {
+        name: Member(cluster=cast("MemberCluster", clusters[name].value), uid=clusters[name].uid)
+        for name in choice.clusters
+    }
+    content_hash = snapshot.hash if snapshot is not None else ""
+    stages = resolve_stages(strategy, members, content_hash)
+    if snapshot is None:
+        raise _no_snapshot(declared, run, found, commit)
+    if run.pinned_hash not in (None, snapshot.hash):
+        raise _other_content(run, snapshot)
+    return Pin(
+        commit=commit.sha,
+        position=commit.position,
+        placement_uid=found.uid,
+        snapshot_index=snapshot.index,
+        snapshot_commit=snapshot.commit,
+        hash=snapshot.hash,
+        policy_index=view.policies[found.uid][-1].index,
+        cluster_count=choice.wanted,
+        strategy=strategy_copy(spec),
+        apply_strategy={**APPLY_DEFAULTS, **placement.apply_strategy},
+        stages=stages,
+    )
+
+
+def _check_alone(view: View, declared: Declared, run: Run) -> None:
+    twins = sorted(
+        one.key.name
+        for one in view.runs()
+        if one.key != declared.key
+        and one.key.kind == declared.key.kind
+        and one.key.namespace == declared.key.namespace
+        and one.created.sha == declared.created.sha
+        and cast("Run", one.value).placement == run.placement
+    )
+    if twins:
+        raise client_error(
+            f"commit {declared.created.sha[:7]} brings more than one run for placement `{run.placement}` "
+            f"({', '.join([declared.key.name, *twins])}): remove them and commit one",
+            final=True,
+        )
+
+
+def _check_files(view: View, *needed: Declared) -> None:
+    for declared in needed:
+        problem = view.problem_of(declared)
+        if problem is not None:
+            raise InitializationError(f"{INVALID}InputBroken: {declared.key} is in a broken file: {problem}")
+
+
+def _placement_of(view: View, run: Run) -> Declared:
+    kind = "ResourcePlacement" if run.key.namespace else "ClusterResourcePlacement"
+    found = view.find(kind, run.key.namespace, run.placement)
+    if found is None:
+        raise client_error("parent placement not found")
+    _check_files(view, found)
+    strategy = cast("Placement", found.value).strategy_type
+    if strategy != "External":
+        raise client_error(f"parent placement does not have an external rollout strategy, current strategy: {strategy}")
+    return found
+
+
+def _choice(view: View, found: Declared, placement: Placement) -> placements.Choice:
+    where = f"{found.key.namespace}/{found.key.name}"
+    if problem := view.selection_problems.get(found.uid):
+        raise client_error(problem.message)
+    refused = next(view.refusals(found), None)
+    if refused is not None:
+        raise InitializationError(f"{INVALID}{refused.rule}: {refused}")
+    choice = placements.choose(placement, view.cluster_values())
+    policy = f"{found.key.name}-{view.policies[found.uid][-1].index}"
+    if choice.missing:
+        raise InitializationError(f"{INVALID}{CLIENT}policy snapshot `{policy}` not fully scheduled yet")
+    if not choice.clusters:
+        raise InitializationError(
+            f"{INVALID}no scheduled or to-be-deleted bindings found for the latest policy snapshot "
+            f"{where}-{view.policies[found.uid][-1].index}"
+        )
+    clusters = view.clusters()
+    _check_files(view, *(clusters[name] for name in choice.clusters))
+    return choice
+
+
+def _strategy_of(view: View, run: Run) -> tuple[Strategy, Body]:
+    kind = "StagedUpdateStrategy" if run.key.namespace else "ClusterStagedUpdateStrategy"
+    found = view.find(kind, run.key.namespace, run.strategy)
+    if found is None:
+        raise client_error(f"referenced updateStrategy not found: `{run.key.namespace}/{run.strategy}`")
+    _check_files(view, found)
+    return cast("Strategy", found.value), found.document.body["spec"]
+
+
+def _snapshot_of(view: View, run: Run, found: Declared) -> Snapshot | None:
+    snapshots = view.snapshots.get(found.uid, [])
+    selection = view.selections.get(found.uid)
+    for document in selection.documents if selection else ():
+        _check_files(view, view.resources[document.key])
+    if not run.index:
+        return snapshots[-1] if snapshots else None
+    return next((one for one in snapshots if str(one.index) == run.index), None)
+
+
+def _no_snapshot(declared: Declared, run: Run, found: Declared, commit: Commit) -> InitializationError:
+    where = f"{found.key.namespace}/{found.key.name}"
+    if not run.index:
+        return client_error(f"placement `{where}` selects no resources, so there is no resourceSnapshot")
+    number = snapshot_index(run.index)
+    message = f"no resourceSnapshots with index `{number}` found for placement `{where}`"
+    return client_error(message, final=commit.sha == declared.created.sha)
+
+
+def _other_content(run: Run, snapshot: Snapshot) -> InitializationError:
+    return client_error(
+        f"resourceSnapshot {snapshot.index} has the resource-hash {snapshot.hash}, the run was reviewed with "
+        f"{run.pinned_hash}: review what changed and commit a new run",
+        final=bool(run.index),
+    )

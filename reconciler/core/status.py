@@ -1,0 +1,329 @@
+"""The facts of a run and of a placement: what the fold of events holds, and what can be computed from it.
+
+Nothing here decides or words anything: `events.apply` makes these values, `conditions` words them.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from reconciler.core.actions import Reason
+from reconciler.core.model import Body, Key, parse_duration
+
+FORMAT = 1
+"""Raised with any change of the fold or of the rendering."""
+
+
+class State(StrEnum):
+    """`spec.state` of a run."""
+
+    INITIALIZE = "Initialize"
+    RUN = "Run"
+    STOP = "Stop"
+
+
+class When(StrEnum):
+    """On which side of a stage a gate stands."""
+
+    BEFORE = "before"
+    AFTER = "after"
+
+
+class End(StrEnum):
+    """How a run ended."""
+
+    SUCCEEDED = "Succeeded"
+    SUPERSEDED = "Superseded"
+    WITHDRAWN = "Withdrawn"
+    NOT_STARTED = "NotStarted"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivered:
+    """A complete delivery: the way back to it. `seq` is that of its intent."""
+
+    run: str
+    index: int
+    hash: str
+    commit: str
+    seq: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PinnedCluster:
+    """A cluster as initialization found it: name, uid, and the hash of what it is to get."""
+
+    name: str
+    uid: str
+    hash: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PinnedTask:
+    """A task of a stage; `wait` is a Go duration, for TimedWait alone."""
+
+    type: str
+    wait: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PinnedStage:
+    """A stage as initialization resolved it: clusters in order, `limit` at the same time."""
+
+    name: str
+    clusters: tuple[PinnedCluster, ...]
+    limit: int
+    before: tuple[PinnedTask, ...] = ()
+    after: tuple[PinnedTask, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pin:
+    """What initialization resolved once and for all; later commits do not move it."""
+
+    commit: str
+    position: int
+    placement_uid: str
+    snapshot_index: int
+    snapshot_commit: str
+    hash: str
+    policy_index: int
+    cluster_count: int
+    strategy: Body
+    apply_strategy: Body
+    stages: tuple[PinnedStage, ...]
+    deletions: tuple[PinnedCluster, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalFact:
+    """An accepted approval: the commit that introduced it, who claims to have written it, its condition."""
+
+    commit: str
+    author: str
+    committer: str
+    condition: Body
+    signer: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """One gate of a stage: when it opened, at which head, and when and by what it was passed."""
+
+    task: PinnedTask
+    when: When
+    request: str = ""
+    request_uid: str = ""
+    opened_at: datetime | None = None
+    opened_head: str = ""
+    opened_position: int = -1
+    passed_at: datetime | None = None
+    approval: ApprovalFact | None = None
+    refused: str = ""
+
+    @property
+    def wait(self) -> timedelta | None:
+        """How long a TimedWait lasts."""
+        return parse_duration(self.task.wait) if self.task.wait else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterFacts:
+    """One cluster in one run. `seq` is that of the intent that started it; `report` what was last heard of it."""
+
+    name: str
+    uid: str
+    hash: str
+    seq: int = 0
+    before: Delivered | None = None
+    started_at: datetime | None = None
+    complete: str = ""
+    reason: Reason | None = None
+    object: str = ""
+    message: str = ""
+    succeeded_at: datetime | None = None
+    departed_at: datetime | None = None
+    overdue_at: datetime | None = None
+    taken_by: str = ""
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether it was started and is neither done, departed nor taken over by another run."""
+        return self.started_at is not None and not self.is_done and not self.taken_by
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the stage need not wait for it."""
+        return self.succeeded_at is not None or self.departed_at is not None
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether a person should look: past the deadline, or refused by the member."""
+        return self.in_flight and (self.overdue_at is not None or (self.reason is not None and self.reason.is_final))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """The status of a `Progressing` condition and since when it has it."""
+
+    status: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageFacts:
+    """One stage of a run."""
+
+    name: str
+    limit: int
+    clusters: tuple[ClusterFacts, ...]
+    gates: tuple[Gate, ...] = ()
+    started_at: datetime | None = None
+    updated_at: datetime | None = None
+    ended_at: datetime | None = None
+    skipped: bool = False
+    progress: Progress | None = None
+
+    def gates_of(self, when: When) -> tuple[Gate, ...]:
+        """Return the gates on one side of the stage."""
+        return tuple(gate for gate in self.gates if gate.when is when)
+
+    @property
+    def in_flight(self) -> tuple[ClusterFacts, ...]:
+        """The clusters that occupy a slot."""
+        return tuple(one for one in self.clusters if one.in_flight)
+
+    @property
+    def is_updated(self) -> bool:
+        """Whether every cluster is done."""
+        return all(one.is_done for one in self.clusters)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStatus:
+    """Everything known of one run; identity and spec are as the repository has them."""
+
+    format: int
+    key: Key
+    uid: str
+    created: datetime
+    position: int
+    commit: str
+    generation: int
+    spec: Body
+    state: State
+    first_seq: int
+    annotations: Body = field(default_factory=dict)
+    failure: str = ""
+    failure_final: bool = False
+    failed_at: datetime | None = None
+    pin: Pin | None = None
+    initialized_at: datetime | None = None
+    started_at: datetime | None = None
+    stages: tuple[StageFacts, ...] = ()
+    deletion: StageFacts | None = None
+    progress: Progress | None = None
+    end: End | None = None
+    ended_at: datetime | None = None
+    end_message: str = ""
+
+    @property
+    def placement(self) -> str:
+        """`spec.placementName`."""
+        return str(self.spec["placementName"])
+
+    @property
+    def is_active(self) -> bool:
+        """Whether the run may still do anything, clusters in flight included."""
+        return self.end is None or any(True for _ in self.in_flight())
+
+    @property
+    def current(self) -> int | None:
+        """The index of the stage that is under way or next; None when all are over or nothing is pinned."""
+        return next((number for number, stage in enumerate(self.stages) if stage.ended_at is None), None)
+
+    def in_flight(self) -> Iterator[tuple[int, ClusterFacts]]:
+        """Yield (stage number, cluster) for every cluster in flight."""
+        for number, stage in enumerate(self.stages):
+            for cluster in stage.in_flight:
+                yield number, cluster
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """One numbered state of the resources of a placement; the content stays in Git."""
+
+    index: int
+    hash: str
+    commit: str
+    position: int
+    created: datetime
+    author: str
+    subject: str
+    objects: tuple[str, ...] = ()
+    equals: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicySnapshot:
+    """One numbered state of `spec.policy`."""
+
+    index: int
+    hash: str
+    commit: str
+    created: datetime
+    policy: Body
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """What a cluster was last told to run, and how far it is: the one source for the way back."""
+
+    cluster: str
+    uid: str
+    run: str
+    run_name: str
+    index: int
+    hash: str
+    commit: str
+    seq: int
+    started_at: datetime
+    complete_at: datetime | None = None
+    available_at: datetime | None = None
+    reason: Reason | None = None
+    object: str = ""
+    message: str = ""
+    before: Delivered | None = None
+
+    @property
+    def delivered(self) -> Delivered | None:
+        """The last complete delivery: this one if it is, else the one before."""
+        if self.complete_at is None:
+            return self.before
+        return Delivered(run=self.run, index=self.index, hash=self.hash, commit=self.commit, seq=self.seq)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacementState:
+    """All runs of one placement in order, one record per cluster, and the placement's own facts.
+
+    `seq` is the last number drawn; it outlives the object and never restarts.
+    """
+
+    key: Key
+    seq: int = 0
+    uid: str = ""
+    created: datetime | None = None
+    generation: int = 0
+    commit: str = ""
+    spec: Body = field(default_factory=dict)
+    removed_at: datetime | None = None
+    snapshots: tuple[Snapshot, ...] = ()
+    policies: tuple[PolicySnapshot, ...] = ()
+    scheduled: Mapping[str, datetime] = field(default_factory=dict)
+    scheduled_at: datetime | None = None
+    refusal: str = ""
+    records: Mapping[str, Record] = field(default_factory=dict)
+    runs: Mapping[str, RunStatus] = field(default_factory=dict)
+    transitions: Mapping[str, Progress] = field(default_factory=dict)

@@ -1,0 +1,191 @@
+"""From commits to a view: reads what changed, parses it once, and brings the history up to a head."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import cast
+
+from reconciler.core.approvals import Candidate
+from reconciler.core.history import History, approval_mark
+from reconciler.core.model import FOLDERS, Approval, Body, Commit, ParsedFile, Problem
+from reconciler.core.selection import resource_hash, sanitise
+from reconciler.core.view import Declared, FileChange, Source
+from reconciler.documents.parse import is_manifest, parse
+from reconciler.errors import PermanentError
+from reconciler.git import history as log
+from reconciler.git.history import Change
+from reconciler.git.run import Git
+
+FILE_LIMIT = 1024 * 1024
+"""Bytes of a manifest that are read; a larger one is reported."""
+
+_CHUNK = 500
+"""Commits whose blobs are read together."""
+
+
+class Derivation:
+    """What follows from the watched branch, kept up to date commit by commit."""
+
+    def __init__(self, git: Git) -> None:
+        """Begin before the first commit; `bring_to` does the work."""
+        self._git = git
+        self.view = History()
+        self._follows: dict[str, str] = {}
+
+    def bring_to(self, head: str, follows: Mapping[str, str]) -> None:
+        """Derive everything up to `head`; `follows` says where a commit follows another than its first parent.
+
+        Raises:  GitError; the view then stands at the last commit it has taken in.
+        """
+        done = self.view.head.sha if self.view.head else None
+        if done == head:
+            return
+        known = {new: old for new, old in follows.items() if self._follows.get(new) != old}
+        continues = done is not None and (done in known.values() or self._continues(head, done, known))
+        if not continues:
+            self.view, done = History(), None
+        self._follows = dict(follows)
+        for chunk in _chunks(self._chain(head, done)):
+            self._take(chunk)
+
+    def _continues(self, head: str, done: str, known: Mapping[str, str]) -> bool:
+        return not known and log.contains_on_first_parent(self._git, head, done)
+
+    def _chain(self, tip: str, done: str | None) -> Iterator[tuple[Commit, tuple[Change, ...]]]:
+        """Yield the commits after `done` up to `tip`, oldest first, along first parents and recorded follows."""
+        joint = self._newest_joint(tip, done)
+        if joint is None:
+            yield from log.log(self._git, tip, done)
+            return
+        old = self._follows[joint]
+        if old != done:
+            yield from self._chain(old, done)
+        yield self._one(joint), log.diff(self._git, old, joint)
+        if joint != tip:
+            yield from log.log(self._git, tip, joint)
+
+    def _newest_joint(self, tip: str, done: str | None) -> str | None:
+        on_chain = [new for new in self._follows if log.contains_on_first_parent(self._git, tip, new)]
+        on_chain = [new for new in on_chain if done is None or not log.is_ancestor(self._git, new, done)]
+        for new in on_chain:
+            if all(other == new or log.is_ancestor(self._git, other, new) for other in on_chain):
+                return new
+        return None
+
+    def _one(self, sha: str) -> Commit:
+        parents = self._git.run("rev-list", "--parents", "-n", "1", sha, "--").decode("ascii").split()[1:]
+        return next(commit for commit, _ in log.log(self._git, sha, parents[0] if parents else None))
+
+    def _take(self, chunk: list[tuple[Commit, tuple[Change, ...]]]) -> None:
+        wanted = [
+            change.blob
+            for _, changes in chunk
+            for change in changes
+            if change.blob and change.is_content and is_manifest(change.path)
+        ]
+        blobs = log.read_blobs(self._git, wanted, limit=FILE_LIMIT)
+        for commit, changes in chunk:
+            position = self.view.head.position + 1 if self.view.head else 0
+            parsed = [parsed_change(change, blobs) for change in changes if _is_ours(change)]
+            self.view.advance(replace(commit, position=position), parsed)
+
+    # -- reading back ---------------------------------------------------------------------------------------------
+
+    def content(self, placement_uid: str, index: int) -> tuple[Body, ...]:
+        """Return the objects of a snapshot, read back from its commit.
+
+        Raises:  PermanentError when the history does not hold it any more; GitError.
+        """
+        sources = self.view.sources.get((placement_uid, index))
+        if sources is None:
+            raise PermanentError(f"SnapshotContentGone: the history does not hold snapshot {index} any more")
+        return read_back(self._git, sources)
+
+    def candidates(self) -> tuple[Candidate, ...]:
+        """Return every approval at the head with the commit that introduced it, on whichever side of a merge."""
+        return tuple(self._candidate(one) for one in self.view.approvals() if _has_condition(one))
+
+    def _candidate(self, declared: Declared) -> Candidate:
+        approval = cast("Approval", declared.value)
+        commit = declared.changed
+        if len(commit.parents) > 1:
+            path = declared.document.path
+            blob = next(
+                (one.blob for one in log.listing(self._git, commit.sha, path) if one.path == path and one.blob), ""
+            )
+            commit = log.introduced(self._git, commit.parents[0], commit, path, blob) if blob else commit
+        seen = self.view.approvals_seen[approval_mark(approval)]
+        return Candidate(approval=approval, first_seen=seen, introduced=commit)
+
+
+def _has_condition(declared: Declared) -> bool:
+    return cast("Approval", declared.value).condition is not None
+
+
+def _chunks(
+    commits: Iterable[tuple[Commit, tuple[Change, ...]]],
+) -> Iterator[list[tuple[Commit, tuple[Change, ...]]]]:
+    chunk: list[tuple[Commit, tuple[Change, ...]]] = []
+    for one in commits:
+        chunk.append(one)
+        if len(chunk) >= _CHUNK:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def read_back(git: Git, sources: tuple[Source, ...]) -> tuple[Body, ...]:
+    """Return sanitised objects from the blobs that hold them, in order."""
+    blobs = log.read_blobs(git, [source.blob for source in sources])
+    parsed = {source.blob: parse(source.path, blobs[source.blob]) for source in sources}
+    return tuple(sanitise(_document(parsed[source.blob], source)) for source in sources)
+
+
+def _document(parsed: ParsedFile, source: Source) -> Body:
+    return next(one.body for one in parsed.documents if one.index == source.index)
+
+
+def verified(objects: tuple[Body, ...], wanted: str) -> tuple[Body, ...]:
+    """Return the objects if they have the hash.
+
+    Raises:  PermanentError otherwise: what would be delivered is not what was pinned.
+    """
+    found = resource_hash(objects)
+    if found != wanted:
+        raise PermanentError(f"SnapshotContentGone: the content read back has the hash {found}, pinned is {wanted}")
+    return objects
+
+
+# -- one changed path -----------------------------------------------------------------------------------------------
+
+
+def _is_ours(change: Change) -> bool:
+    """Tell whether a change can matter: a manifest, or something else that stands where manifests belong."""
+    if change.is_content or change.blob is None:
+        return is_manifest(change.path)
+    return change.path.split("/", 1)[0] in FOLDERS
+
+
+def parsed_change(change: Change, blobs: Mapping[str, bytes]) -> FileChange:
+    """Parse a changed file; what is no plain readable file becomes a problem."""
+    if change.blob is None:
+        return FileChange(path=change.path, blob="", parsed=None)
+    return FileChange(path=change.path, blob=change.blob, parsed=_parsed(change, blobs))
+
+
+def _parsed(change: Change, blobs: Mapping[str, bytes]) -> ParsedFile:
+    if not change.is_content:
+        return _broken(change, "NotAFile", "symbolic links and submodules are not followed: commit the file itself")
+    if change.path.encode(errors="surrogateescape").decode(errors="replace") != change.path:
+        return _broken(change, "BadPath", "the path is not UTF-8")
+    data = blobs.get(change.blob or "")
+    if data is None:
+        return _broken(change, "FileTooLarge", f"the file is larger than {FILE_LIMIT} bytes")
+    if log.is_lfs_pointer(data):
+        return _broken(change, "LfsPointer", "Git LFS is not followed: commit the file itself")
+    return parse(change.path, data)
+
+
+def _broken(change: Change, rule: str, message: str) -> ParsedFile:
+    path = change.path.encode(errors="surrogateescape").decode(errors="replace")
+    return ParsedFile(problems=(Problem(path=path, rule=rule, message=message),))

@@ -1,0 +1,81 @@
+"""The commit messages of the status branch: from values only, in one voice."""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from reconciler.core.events import (
+    ClusterReported,
+    ClusterStarted,
+    Event,
+    GateOpened,
+    GatePassed,
+    InitializationFailed,
+    RunCompleted,
+    RunInitialized,
+    RunNotStarted,
+    RunSuperseded,
+    RunWithdrawn,
+)
+from reconciler.core.model import Key
+from reconciler.core.status import FORMAT, PlacementState, RunStatus
+from reconciler.status_branch.dashboard import name_of, state_of
+
+
+def commit_message(states: Mapping[Key, PlacementState], happened: Mapping[Key, tuple[Event, ...]], head: str) -> str:
+    """Return subject, one line per thing that happened, and the trailers."""
+    runs = _runs(states, happened)
+    lines = [line for key, events in happened.items() for event in events for line in _line(states[key], event)]
+    body = ["", *lines] if lines else []
+    trailers = [f"Run: {name_of(run.key.namespace, run.key.name)}" for run in runs]
+    trailers += sorted({f"Snapshot: {run.pin.snapshot_index} ({run.pin.hash[:7]})" for run in runs if run.pin})
+    trailers += [f"Observed-Commit: {head}", f"Format: {FORMAT}"]
+    return "\n".join([_subject(runs, happened), *body, "", *trailers]) + "\n"
+
+
+def _runs(states: Mapping[Key, PlacementState], happened: Mapping[Key, tuple[Event, ...]]) -> list[RunStatus]:
+    pairs = {(key, event.run): None for key, events in happened.items() for event in events if event.run}
+    return [states[key].runs[run] for key, run in pairs]
+
+
+def _subject(runs: list[RunStatus], happened: Mapping[Key, tuple[Event, ...]]) -> str:
+    if runs:
+        more = f" (and {len(runs) - 1} more)" if len(runs) > 1 else ""
+        return f"{runs[-1].key.name}: {_words(runs[-1])}{more}"
+    names = [key.name for key, events in happened.items() if events]
+    if names:
+        return f"{names[0]}: placement observed" + (f" (and {len(names) - 1} more)" if len(names) > 1 else "")
+    return "Observe the watched branch"
+
+
+def _words(run: RunStatus) -> str:
+    stage = run.stages[run.current].name if run.current is not None and run.pin else ""
+    state = state_of(run)
+    if state == "Progressing" and stage:
+        return f"updating stage {stage}"
+    if state.startswith("Waiting") and stage:
+        return f"stage {stage} waiting for {state.removeprefix('Waiting: ')}"
+    return {"InitializationFailed": "initialization failed", "NotStarted": "not started"}.get(state, state.lower())
+
+
+def _line(state: PlacementState, event: Event) -> Iterable[str]:
+    run = state.runs.get(event.run)
+    if run is None:
+        return ()
+    stage = run.stages[event.stage].name if hasattr(event, "stage") else ""
+    return [f"{run.key.name}  {text}" for text in _texts(stage, event)]
+
+
+def _texts(stage: str, event: Event) -> Iterator[str]:
+    match event:
+        case ClusterStarted():
+            yield f"{stage}  {event.cluster}  Started  intent {event.seq}"
+        case ClusterReported():
+            yield f"{stage}  {event.cluster}  {event.reason}"
+        case GateOpened():
+            yield f"{stage}  {event.when} {event.type} opened"
+        case GatePassed():
+            by = f" by commit {event.approval.commit[:7]}" if event.approval else ""
+            yield f"{stage}  {event.when} {event.type} passed{by}"
+        case RunSuperseded():
+            yield f"superseded by {event.by_name}"
+        case RunInitialized() | InitializationFailed() | RunCompleted() | RunWithdrawn() | RunNotStarted():
+            yield type(event).__name__

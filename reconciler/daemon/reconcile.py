@@ -1,0 +1,344 @@
+"""One pass, told top to bottom: take what came back, read the head, derive, absorb, plan, record, act."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import cast
+
+import structlog
+
+from reconciler.clock import Clock
+from reconciler.core import codec
+from reconciler.core.actions import Action, Content, Deliver, Fence, Observe, Outcome, Reason, Target
+from reconciler.core.events import ClusterReported, Event
+from reconciler.core.model import Key, Problem, Run
+from reconciler.core.rollout import Declarations, Plan, Waiting, absorb, plan
+from reconciler.core.status import PlacementState
+from reconciler.daemon.derive import Derivation, verified
+from reconciler.daemon.findings import findings
+from reconciler.daemon.message import commit_message
+from reconciler.delivery import open_delivery
+from reconciler.delivery.base import Delivery
+from reconciler.delivery.workers import Workers
+from reconciler.errors import PermanentError, ReconcilerError, TemporaryError
+from reconciler.git import history as log
+from reconciler.git import publish
+from reconciler.git.mirror import Mirror
+from reconciler.settings import Settings
+from reconciler.status_branch import store
+
+logger = structlog.get_logger()
+
+_ACKNOWLEDGE = "Acknowledge-Rewrite:"
+
+
+class HeldError(ReconcilerError):
+    """Nothing may be touched, and the text says why; only people can change that."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pass:
+    """What a pass came to. `recheck_at` is when to look again at the latest, if nothing else happens."""
+
+    recorded: str | None = None
+    waiting: Mapping[Key, tuple[Waiting, ...]] = field(default_factory=dict)
+    recheck_at: datetime | None = None
+    lost_race: bool = False
+
+
+class Reconciler:
+    """Everything that a pass needs and leaves behind; one per process and repository."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        mirror: Mirror,
+        clock: Clock,
+        on_outcome: Callable[[], None],
+        deliveries: Callable[[str], Delivery | None] | None = None,
+    ) -> None:
+        """Begin without knowledge; the first pass reads everything."""
+        self.settings, self.mirror, self.clock = settings, mirror, clock
+        self.derivation = Derivation(mirror.git)
+        self.status: store.Status | None = None
+        self._deliveries: dict[str, Delivery] = {}
+        self._plans: dict[Key, Plan] = {}
+        self._planned_head = ""
+        self._last_status = ""
+        self._said: set[str] = set()
+        self._contents: dict[tuple[str, int], Content] = {}
+        self.workers = Workers(deliveries or self._delivery, self._content, self._fence, clock, on_outcome)
+
+    # -- the pass ------------------------------------------------------------------------------------------------
+
+    def run_pass(self) -> Pass:
+        """Make one pass.
+
+        Raises:  TemporaryError when Git is unwell, HeldError when nothing may be touched; neither touches a member.
+        """
+        outcomes = self.workers.take()
+        try:
+            return self._pass(outcomes)
+        except ReconcilerError:
+            if outcomes:
+                self.workers.tell_again()
+            raise
+
+    def _pass(self, outcomes: tuple[Outcome, ...]) -> Pass:
+        heads = self.mirror.heads()
+        if any(self.mirror.tip(branch) != heads.get(branch) for branch in self.mirror.branches):
+            heads = self.mirror.fetch(heads)
+        status = self._read_status(heads.get(self.settings.status_branch))
+        head = heads.get(self.settings.branch)
+        if head is None:
+            raise HeldError(f"the repository has no branch {self.settings.branch}")
+        fleet = self._guard_history(status, head)
+        self.derivation.bring_to(head, fleet.follows)
+        if head != self._planned_head:
+            self.workers.poke_all()
+        plans, happened = self._plan_all(status, head, outcomes)
+        problems = self._problems(status)
+        recorded = self._record(status, head, fleet, plans, happened, problems)
+        if recorded is None:
+            self.workers.tell_again()
+            return Pass(lost_race=True)
+        self._plans, self._planned_head = dict(plans), head
+        self.workers.want(self._actions(plans, outcomes))
+        rechecks = [one.recheck_at for one in plans.values() if one.recheck_at is not None]
+        return Pass(
+            recorded=recorded or None,
+            waiting={key: one.waiting_for for key, one in plans.items() if one.waiting_for},
+            recheck_at=min(rechecks, default=None),
+        )
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    def _read_status(self, tip: str | None) -> store.Status:
+        if tip is None:
+            if self._last_status:
+                raise HeldError(
+                    f"StatusLost: branch {self.settings.status_branch} was at {self._last_status[:7]} and is gone: "
+                    "nothing is touched; restore it, or start anew with `reconciler init --re-anchor`"
+                )
+            raise HeldError(
+                f"the repository has no branch {self.settings.status_branch} yet: make it with `reconciler init`"
+            )
+        if self.status is not None and self.status.commit == tip:
+            return self.status
+        if self._last_status and not log.is_ancestor(self.mirror.git, self._last_status, tip):
+            raise HeldError(
+                f"StatusLost: branch {self.settings.status_branch} does not descend from {self._last_status[:7]} any "
+                "more: nothing is touched; restore it, or start anew with `reconciler init --re-anchor`"
+            )
+        self.status = store.read(self.mirror.git, tip)
+        self._last_status = tip
+        self._plans = {}
+        self.clock.never_before(codec.decode_time(self.status.time))
+        for key, why in self.status.tampered.items():
+            self._say_once("status tampered", placement=str(key), problem=why)
+        return self.status
+
+    def _guard_history(self, status: store.Status, head: str) -> store.Fleet:
+        """Refuse a head that does not contain the recorded one; note where a pull put that on a side branch."""
+        git, old = self.mirror.git, status.observed
+        if old == head or log.contains_on_first_parent(git, head, old):
+            return status.fleet
+        if log.is_ancestor(git, old, head):
+            joint = log.first_containing(git, head, old)
+            if joint in status.fleet.follows:
+                return status.fleet
+            return replace(status.fleet, follows={**status.fleet.follows, joint: old})
+        if log.is_ancestor(git, head, old):
+            raise HeldError(
+                f"StaleHead: the remote shows {head[:7]}, which is older than the recorded head {old[:7]}: probably a "
+                "stale replica; nothing is touched until it catches up"
+            )
+        acknowledged = self._acknowledged(old, head)
+        if acknowledged is None:
+            raise HeldError(
+                f"HistoryRewritten: the recorded head {old[:7]} is not in the history of {head[:7]} any more: nothing "
+                "is touched; put it back, or accept the new history with `reconciler acknowledge-rewrite`"
+            )
+        return replace(status.fleet, follows={**status.fleet.follows, acknowledged: old})
+
+    def _acknowledged(self, old: str, head: str) -> str | None:
+        """Return the commit of the new history that was acknowledged to follow the lost head, if any."""
+        form = f"--format=%(trailers:key={_ACKNOWLEDGE.rstrip(':')},valueonly,separator=%x0a)"
+        text = self.mirror.git.run("log", "--first-parent", form, head, f"^{old}", "--").decode(errors="replace")
+        for entry in text.splitlines():
+            lost, _, new = entry.strip().partition(" ")
+            if lost == old and len(new) == len(old) and log.contains_on_first_parent(self.mirror.git, head, new):
+                return new
+        return None
+
+    # -- planning --------------------------------------------------------------------------------------------------
+
+    def _plan_all(
+        self, status: store.Status, head: str, outcomes: tuple[Outcome, ...]
+    ) -> tuple[Mapping[Key, Plan], Mapping[Key, tuple[Event, ...]]]:
+        """Absorb and plan every placement that something may have happened to."""
+        declared, now = None, self.clock.now()
+        plans: dict[Key, Plan] = {}
+        happened: dict[Key, tuple[Event, ...]] = {}
+        for key in self._keys(status):
+            if why := self._held(status, key):
+                self._say_once("placement held", placement=str(key), problem=why)
+                continue
+            mine = tuple(one for one in outcomes if one.target.placement == key)
+            last = self._plans.get(key)
+            due = last is not None and last.recheck_at is not None and last.recheck_at <= now
+            if last is not None and not mine and not due and head == self._planned_head:
+                plans[key] = last
+                continue
+            declared = declared or self._declarations(status)
+            state = status.placements.get(key, PlacementState(key=key))
+            plans[key], happened[key] = _plan(state, declared, mine, now)
+        return plans, happened
+
+    def _keys(self, status: store.Status) -> list[Key]:
+        view = self.derivation.view
+        named = {store.placement_of(run.key, cast("Run", run.value).placement) for run in view.runs()}
+        return sorted({*status.placements, *named, *(one.key for one in view.placements())})
+
+    def _held(self, status: store.Status, key: Key) -> str:
+        """Say why a placement may not be touched: a log that was edited, or indices that history contradicts."""
+        if key in status.tampered:
+            return status.tampered[key]
+        state = status.placements.get(key)
+        if state is None:
+            return ""
+        derived = self.derivation.view.snapshots.get(state.uid, [])
+        for recorded, found in zip(state.snapshots, derived, strict=False):
+            if recorded.hash != found.hash:
+                return (
+                    f"SnapshotChanged: snapshot {recorded.index} was recorded with hash {recorded.hash[:7]}, the "
+                    f"history now gives {found.hash[:7]}"
+                )
+        return ""
+
+    def _declarations(self, status: store.Status) -> Declarations:
+        view = self.derivation.view
+        if view.head is None:
+            raise TemporaryError("the watched branch has no commit")
+        return Declarations(
+            head=view.head,
+            view=view,
+            candidates=self.derivation.candidates(),
+            started_after=status.fleet.started_after,
+            deadline=timedelta(seconds=self.settings.stage_deadline_seconds),
+        )
+
+    def _problems(self, status: store.Status) -> tuple[Problem, ...]:
+        problems = findings(self.derivation.view)
+        for problem in problems:
+            self._say_once("problem", file=f"{problem.path}:{problem.line}", rule=problem.rule, message=problem.message)
+        tampered = tuple(
+            Problem(path=str(key), rule="StatusTampered", message=why) for key, why in status.tampered.items()
+        )
+        return (*problems, *tampered)
+
+    # -- recording -------------------------------------------------------------------------------------------------
+
+    def _record(
+        self,
+        status: store.Status,
+        head: str,
+        fleet: store.Fleet,
+        plans: Mapping[Key, Plan],
+        happened: Mapping[Key, tuple[Event, ...]],
+        problems: tuple[Problem, ...],
+    ) -> str | None:
+        """Push one commit with everything that changed; "" when nothing did, None when somebody else was first."""
+        states = {**status.placements, **{key: one.state for key, one in plans.items()}}
+        waiting = {key: one.waiting_for for key, one in plans.items()}
+        files = store.changed_files(status, states, happened, problems, waiting, fleet)
+        if not files:
+            return ""
+        now = self.clock.now()
+        message = commit_message(states, happened, head)
+        new = publish.write_commit(self.mirror.git, base=status.commit, changes=files, message=message, when=now)
+        if not publish.push(self.mirror, self.settings.status_branch, new, status.commit):
+            logger.info("another daemon was first", branch=self.settings.status_branch)
+            return None
+        self.status = store.after(status, new, head, codec.encode_time(now), states, files, fleet)
+        self._last_status = new
+        for key, events in happened.items():
+            for event in events:
+                _log_event(states[key], event)
+        return new
+
+    # -- acting ----------------------------------------------------------------------------------------------------
+
+    def _actions(self, plans: Mapping[Key, Plan], outcomes: tuple[Outcome, ...]) -> list[Action]:
+        """Return what is wanted now; a cluster whose fence was lost is delivered again under its newest intent."""
+        actions = [action for one in plans.values() for action in one.actions]
+        for outcome in outcomes:
+            repair = self._repair(outcome)
+            if repair is not None and all(repair.target != one.target for one in actions):
+                actions.append(repair)
+        return actions
+
+    def _repair(self, outcome: Outcome) -> Action | None:
+        if outcome.report.reason is not Reason.FENCE_LOST or self.status is None:
+            return None
+        state = self.status.placements.get(outcome.target.placement)
+        record = state.records.get(outcome.target.cluster) if state is not None else None
+        if record is None or record.seq <= outcome.target.seq:
+            return None
+        target = Target(placement=outcome.target.placement, cluster=record.cluster, run_uid=record.run, seq=record.seq)
+        return Deliver(target=target, snapshot_index=record.index, hash=record.hash)
+
+    def _delivery(self, cluster: str) -> Delivery | None:
+        settings = self.settings.delivery_of(cluster)
+        if settings is None:
+            return None
+        if cluster not in self._deliveries:
+            self._deliveries[cluster] = open_delivery(cluster, settings)
+        return self._deliveries[cluster]
+
+    def _fence(self, seq: int) -> Fence:
+        fleet = cast("store.Status", self.status).fleet
+        return Fence(repository=fleet.repository, epoch=fleet.epoch, seq=seq)
+
+    def _content(self, action: Deliver | Observe) -> Content:
+        """Read a snapshot back; called from the workers' threads."""
+        state = cast("store.Status", self.status).placements[action.target.placement]
+        run = state.runs.get(action.target.run_uid)
+        if run is None or run.pin is None:
+            raise PermanentError(f"run {action.target.run_uid} is not initialized")
+        name = (run.pin.placement_uid, action.snapshot_index)
+        if name not in self._contents:
+            objects = verified(self.derivation.content(*name), action.hash)
+            self._contents[name] = Content(hash=action.hash, objects=objects)
+        return self._contents[name]
+
+    def _say_once(self, event: str, **facts: str) -> None:
+        """Log what stays the same from pass to pass only the first time."""
+        text = event + "".join(facts.values())
+        if text not in self._said:
+            self._said.add(text)
+            logger.warning(event, **facts)
+
+
+def _plan(
+    state: PlacementState, declared: Declarations, outcomes: tuple[Outcome, ...], now: datetime
+) -> tuple[Plan, tuple[Event, ...]]:
+    absorbed = absorb(state, outcomes, now)
+    planned = plan(_folded(state, absorbed), declared, now)
+    return planned, (*absorbed, *planned.events)
+
+
+def _folded(state: PlacementState, events: tuple[Event, ...]) -> PlacementState:
+    from reconciler.core.fold import apply_to_placement  # noqa: PLC0415
+
+    for event in events:
+        state = apply_to_placement(state, event)
+    return state
+
+
+def _log_event(state: PlacementState, event: Event) -> None:
+    run = state.runs[event.run].key.name if event.run else None
+    facts = {"run": run, "cluster": getattr(event, "cluster", None), "seq": event.seq}
+    if isinstance(event, ClusterReported):
+        facts |= {"reason": str(event.reason), "object": event.object or None}
+    logger.info(type(event).__name__, placement=str(state.key), **{key: one for key, one in facts.items() if one})

@@ -1,0 +1,148 @@
+"""The service: passes when something may have happened, back-off when Git is unwell, a clean end on SIGTERM.
+
+APScheduler provides the poll and the timers; they only wake the one thread that makes passes.
+"""
+
+import signal
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
+from typing import Any
+
+import structlog
+from apscheduler.schedulers.background import BackgroundScheduler
+
+from reconciler.clock import Clock, monotonic
+from reconciler.daemon.reconcile import HeldError, Pass, Reconciler
+from reconciler.errors import TemporaryError
+
+logger = structlog.get_logger()
+
+_LONGEST_BACKOFF_SECONDS = 300.0
+_RACES = 5
+"""How often a lost race is run again at once."""
+_REPACK_SECONDS = 6 * 3600
+
+
+class Service:
+    """Makes passes until it is told to stop."""
+
+    def __init__(self, reconciler: Callable[[Callable[[], None]], Reconciler], clock: Clock, poll: float) -> None:
+        """`reconciler` makes the reconciler, given what wakes this service; `poll` is in seconds."""
+        self._wake = threading.Event()
+        self._stop = threading.Event()
+        self._clock, self._poll = clock, poll
+        self._reconciler = reconciler(self.poke)
+        self._failures = 0
+        self._held = ""
+        self._scheduler = BackgroundScheduler(
+            timezone="UTC", job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
+        )
+
+    def poke(self, *_: Any) -> None:
+        """Ask for a pass as soon as possible; safe from any thread and from signal handlers."""
+        self._wake.set()
+
+    def stop(self, *_: Any) -> None:
+        """Ask for the end: what is in hand is finished, nothing new is begun."""
+        self._stop.set()
+        self._wake.set()
+
+    def run(self) -> None:
+        """Serve until stopped; returns once everything in hand is finished."""
+        for name in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(name, self.stop)
+        for name in (signal.SIGHUP, signal.SIGUSR1):
+            signal.signal(name, self.poke)
+        self._scheduler.add_job(self.poke, "interval", seconds=self._poll, jitter=self._poll / 10, id="poll")
+        self._scheduler.add_job(self._repack, "interval", seconds=_REPACK_SECONDS, jitter=600, id="repack")
+        self._scheduler.start()
+        logger.info("serving", repo=self._reconciler.mirror.push_url, poll_period_seconds=self._poll)
+        try:
+            while not self._stop.is_set():
+                self._one()
+                self._wake.wait()
+                self._wake.clear()
+        finally:
+            self._scheduler.shutdown(wait=False)
+            self._finish()
+
+    def _one(self) -> None:
+        """Make a pass, and again at once while another daemon is faster; a fault is said and waited out."""
+        try:
+            for _ in range(_RACES):
+                done = self._reconciler.run_pass()
+                if not done.lost_race:
+                    break
+        except HeldError as error:
+            self._say_held(str(error))
+            return
+        except TemporaryError as error:
+            self._back_off(error)
+            return
+        except Exception:
+            logger.exception("the pass failed; the next one begins anew")
+            self._wake_in(min(2.0**self._failures, _LONGEST_BACKOFF_SECONDS))
+            self._failures += 1
+            return
+        self._failures, self._held = 0, ""
+        self._arm(done)
+
+    def _say_held(self, why: str) -> None:
+        if why != self._held:
+            logger.error("held", reason=why)
+        self._held = why
+
+    def _back_off(self, error: TemporaryError) -> None:
+        pause = min(2.0**self._failures, _LONGEST_BACKOFF_SECONDS)
+        logger.warning("git is unwell; clusters keep what they have", error=str(error), retry_in_seconds=pause)
+        self._failures += 1
+        self._wake_in(pause)
+
+    def _wake_in(self, seconds: float) -> None:
+        timer = threading.Timer(seconds, self.poke)
+        timer.daemon = True
+        timer.start()
+
+    def _arm(self, done: Pass) -> None:
+        """Set the timer for the next moment at which time alone can change something."""
+        if done.recheck_at is not None:
+            self._wake_in(max(0.0, (done.recheck_at - self._clock.now()).total_seconds()))
+
+    def _repack(self) -> None:
+        with suppress(TemporaryError):
+            self._reconciler.mirror.repack()
+
+    def _finish(self) -> None:
+        """Wait for the workers, record what they still answered, and leave."""
+        self._reconciler.workers.close(timeout=20.0)
+        with suppress(TemporaryError, HeldError):
+            self._reconciler.run_pass()
+        logger.info("stopped")
+
+
+def drain(reconciler: Reconciler, woken: threading.Event, clock: Clock) -> Pass:
+    """Make passes until nothing more can happen without time, people or clusters.
+
+    Raises:  HeldError, TemporaryError as a pass does.
+    """
+    while True:
+        woken.clear()
+        done = reconciler.run_pass()
+        if done.recorded or done.lost_race:
+            continue
+        if reconciler.workers.idle():
+            return done
+        woken.wait(timeout=1.0)
+
+
+def until(moment: datetime, clock: Clock) -> float:
+    """Return the seconds until a moment, never below 0."""
+    return max(0.0, (moment - clock.now()).total_seconds())
+
+
+def deadline(seconds: float) -> Callable[[], bool]:
+    """Return a function that tells whether so many seconds have passed."""
+    end = monotonic() + seconds
+    return lambda: monotonic() >= end

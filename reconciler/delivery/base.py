@@ -1,0 +1,412 @@
+"""What every way of reaching a member shares: the `Delivery` protocol, the inventory, and the order of writing.
+
+A backend brings a `Store`, the few things that it alone can do; `FencedDelivery` does the rest, so that no backend
+can get the order wrong. Here live no files, no network and no threads.
+
+The order, for each placement on a member: read the inventory; refuse a fence lower than the one it holds; write the
+inventory, opened, by compare-and-swap; write the objects; prune what left; close the inventory by compare-and-swap.
+So whatever is on the member because of us is listed before it is there, and a newer intent shuts out an older one.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Protocol
+
+from reconciler.clock import monotonic
+from reconciler.core.actions import Content, Fence, ObjectResult, Reason, Report
+from reconciler.core.model import Body, Key
+from reconciler.errors import PermanentError, ReconcilerError, TemporaryError
+from reconciler.redact import line
+
+FENCE_TRUST_SECONDS = 15.0
+"""How long a fence that was read on a member is believed before it is read again."""
+
+_OPENING_TRIES = 5
+
+_WORST_FIRST = {
+    reason: place
+    for place, reason in enumerate(
+        (
+            Reason.IDENTITY_CHANGED,
+            Reason.UNAUTHORIZED,
+            Reason.REFUSED,
+            Reason.CONFLICT,
+            Reason.UNREACHABLE,
+            Reason.INCOMPLETE,
+            Reason.NOT_AVAILABLE,
+        )
+    )
+}
+
+
+class Delivery(Protocol):
+    """One member cluster, as the workers see it. Whatever is wrong with it is a `Report`, told per object."""
+
+    def deliver(self, placement: Key, content: Content, fence: Fence, *, allow_co_ownership: bool = False) -> Report:
+        """Bring the content to the member and prune what left; doing it again changes nothing."""
+
+    def observe(self, placement: Key, content: Content, fence: Fence) -> Report:
+        """Look, without writing, whether the content is there completely under this fence, and healthy."""
+
+    def withdraw(self, placement: Key, fence: Fence) -> Report:
+        """Remove exactly what the inventory of the placement lists."""
+
+    def describe(self) -> dict[str, Any]:
+        """Return `reachable`, what the backend tells of the member, and `inventories`: fence, hash, objects (count)."""
+
+    def highest_epoch(self, repository: str) -> int:
+        """Return the highest epoch that an inventory of this repository holds, 0 when there is none.
+
+        Raises TemporaryError when the member does not answer: not knowing is not 0.
+        """
+
+
+# -- the inventory -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inventory:
+    """What one placement has on a member: who wrote last, what is there completely (None: in doubt), which objects."""
+
+    fence: Fence
+    complete: str | None = None
+    objects: tuple[Key, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """An inventory as it was read. `version` is the backend's own mark for compare-and-swap; None: there was none."""
+
+    inventory: Inventory | None
+    version: str
+
+
+class Halt(ReconcilerError):
+    """The whole call ends here, for a reason that is no single object's; a backend may add its own."""
+
+    reason: ClassVar[Reason]
+
+
+class FenceLost(Halt):
+    """A newer intent has the member."""
+
+    reason = Reason.FENCE_LOST
+
+
+class NotOurs(Halt):
+    """The inventory belongs to another repository."""
+
+    reason = Reason.CONFLICT
+
+
+def key_of(body: Body) -> Key:
+    """Return what names the object."""
+    metadata = body["metadata"]
+    return Key(
+        group=str(body["apiVersion"]).rpartition("/")[0],
+        kind=body["kind"],
+        namespace=metadata.get("namespace") or "",
+        name=metadata["name"],
+    )
+
+
+def delivered(objects: Iterable[Body]) -> tuple[Body, ...]:
+    """Return what is really written: namespaces without `spec.finalizers`, which are the member's own business."""
+    return tuple(_without_finalizers(body) for body in objects)
+
+
+def _without_finalizers(body: Body) -> Body:
+    spec = body.get("spec")
+    if body["kind"] != "Namespace" or body["apiVersion"] != "v1" or not spec or "finalizers" not in spec:
+        return body
+    kept = {name: value for name, value in spec.items() if name != "finalizers"}
+    rest = {name: value for name, value in body.items() if name != "spec"}
+    return {name: kept if name == "spec" else value for name, value in body.items()} if kept else rest
+
+
+def judge(placement: Key, inventory: Inventory | None, fence: Fence) -> None:
+    """Refuse what may not write here: raises NotOurs for another repository, FenceLost for a lower fence."""
+    if inventory is None:
+        return
+    held = inventory.fence
+    if held.repository != fence.repository:
+        raise NotOurs(
+            f"{placement} on this member belongs to repository {held.repository}, this is {fence.repository}; "
+            "rename the placement, or let only one repository deliver to this member"
+        )
+    if held > fence:
+        raise FenceLost(
+            f"{placement} on this member was taken over by the newer {_intent(held)}; this is {_intent(fence)}"
+        )
+
+
+def _intent(fence: Fence) -> str:
+    return f"intent {fence.seq} of epoch {fence.epoch}"
+
+
+def opened(inventory: Inventory | None, fence: Fence, keys: Iterable[Key]) -> Inventory:
+    """Return the inventory to write first: everything that was or may come to be there, nothing complete."""
+    before = inventory.objects if inventory else ()
+    return Inventory(fence=fence, complete=None, objects=tuple(dict.fromkeys((*keys, *before))))
+
+
+def closed(fence: Fence, content: Content) -> Inventory:
+    """Return the inventory to write last: exactly this content, complete."""
+    return Inventory(fence=fence, complete=content.hash, objects=tuple(key_of(body) for body in content.objects))
+
+
+def emptied(fence: Fence) -> Inventory:
+    """Return what stays after a withdrawal: no objects, but the fence, so that no older intent can come back."""
+    return Inventory(fence=fence, complete=None, objects=())
+
+
+def to_prune(inventory: Inventory, content: Content) -> tuple[Key, ...]:
+    """Return the listed objects that the content has no more, last written first; nothing for an empty content."""
+    new = {key_of(body) for body in content.objects}
+    return tuple(key for key in reversed(inventory.objects) if key not in new) if new else ()
+
+
+def claims(placement: Key, inventories: Mapping[Key, Inventory]) -> dict[Key, Key]:
+    """Return which objects other placements of the member list: object → placement."""
+    return {key: owner for owner, inventory in inventories.items() if owner != placement for key in inventory.objects}
+
+
+# -- what a backend brings -----------------------------------------------------------------------------------------
+
+
+class Store(Protocol):
+    """What only the backend can do, step by step.
+
+    Each may raise TemporaryError (the member did not answer), PermanentError (it will not take this) or a `Halt`;
+    results name only the objects that are not well.
+    """
+
+    @property
+    def trust_seconds(self) -> float:
+        """How old a fence may be before it is read again; `FENCE_TRUST_SECONDS`, less where reading is cheap."""
+
+    def describe(self) -> dict[str, Any]:
+        """Return what tells this member from others: version, identity, place."""
+
+    def inventories(self) -> Mapping[Key, Inventory]:
+        """Return every inventory on the member by its placement, those of other repositories too."""
+
+    def read_inventory(self, placement: Key) -> Held:
+        """Return the inventory as it is now."""
+
+    def swap_inventory(self, placement: Key, held: Held, inventory: Inventory) -> Held | None:
+        """Write the inventory if it is still as `held`, and return it as it is now; None: somebody else was faster."""
+
+    def apply_objects(self, objects: tuple[Body, ...], check_fence: Callable[[], None]) -> tuple[ObjectResult, ...]:
+        """Write the objects, calling `check_fence` before each; one that fails does not stop the others."""
+
+    def delete_objects(self, keys: tuple[Key, ...], check_fence: Callable[[], None]) -> tuple[ObjectResult, ...]:
+        """Delete the objects, calling `check_fence` before each; one that is gone already is well."""
+
+    def look_at(self, objects: tuple[Body, ...]) -> tuple[ObjectResult, ...]:
+        """Tell which are missing or changed (INCOMPLETE) or not healthy yet (NOT_AVAILABLE)."""
+
+
+class FenceCheck:
+    """Reads the fence on the member again when what is known of it is too old; raises FenceLost when it moved."""
+
+    def __init__(self, store: Store, placement: Key, fence: Fence) -> None:
+        self._store, self._placement, self._fence = store, placement, fence
+        self._read_at = monotonic()
+        self._passed = 0
+
+    def __call__(self) -> None:
+        """Let the next object pass, or raise."""
+        now = monotonic()
+        if now - self._read_at >= self._store.trust_seconds:
+            self._read_again()
+            self._read_at = now  # the moment before the question: the answer may be as old as that
+        self._passed += 1
+
+    def _read_again(self) -> None:
+        inventory = self._store.read_inventory(self._placement).inventory
+        try:
+            judge(self._placement, inventory, self._fence)
+        except FenceLost as error:
+            raise self.lost(str(error)) from error
+        if inventory is None or inventory.fence != self._fence:
+            raise self.lost(f"the inventory of {self._placement} is not the one that was opened")
+
+    def lost(self, why: str) -> FenceLost:
+        """Return the error that says what was done before the fence was seen lost."""
+        done = f"up to {self._passed} objects were written or deleted before"
+        return FenceLost(f"{why}; {done}, under {_intent(self._fence)}")
+
+
+# -- the order of writing ------------------------------------------------------------------------------------------
+
+
+class FencedDelivery:
+    """The `Delivery` of any backend that brings a `Store`."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def deliver(self, placement: Key, content: Content, fence: Fence, *, allow_co_ownership: bool = False) -> Report:
+        """Bring the content to the member and prune what left; a repeated delivery writes nothing."""
+        content = replace(content, objects=delivered(content.objects))
+        return answered(lambda: self._deliver(placement, content, fence, allow_co_ownership=allow_co_ownership))
+
+    def observe(self, placement: Key, content: Content, fence: Fence) -> Report:
+        """Look whether the content is there, object by object, under this fence, and healthy."""
+        content = replace(content, objects=delivered(content.objects))
+        return answered(lambda: self._observe(placement, content, fence))
+
+    def withdraw(self, placement: Key, fence: Fence) -> Report:
+        """Remove what the inventory lists and nothing else; the emptied inventory stays and keeps the fence."""
+        return answered(lambda: self._withdraw(placement, fence))
+
+    def describe(self) -> dict[str, Any]:
+        """Return whether the member answers, what it says it is, and its inventories."""
+        try:
+            inventories = sorted(self._store.inventories().items(), key=lambda item: item[0])
+            summaries = {str(placement): _summary(inventory) for placement, inventory in inventories}
+            return {"reachable": True, **self._store.describe(), "inventories": summaries}
+        except TemporaryError as error:
+            return {"reachable": False, "message": line(str(error)), "inventories": {}}
+        except PermanentError as error:
+            return {"reachable": True, "message": line(str(error)), "inventories": {}}
+
+    def highest_epoch(self, repository: str) -> int:
+        """Return the highest epoch of this repository on the member, 0 for none; raises what the backend raises."""
+        fences = (one.fence for one in self._store.inventories().values())
+        return max((fence.epoch for fence in fences if fence.repository == repository), default=0)
+
+    def _deliver(self, placement: Key, content: Content, fence: Fence, *, allow_co_ownership: bool) -> Report:
+        if not content.objects:
+            raise PermanentError(f"{placement} has no objects to deliver; an empty content is never delivered")
+        judge(placement, self._store.read_inventory(placement).inventory, fence)
+        if (settled := self._settled(placement, content, fence)) is not None:
+            return settled
+        others = claims(placement, self._store.inventories())
+        untouchable = {} if allow_co_ownership else others
+        conflicts = _conflicts(placement, content, untouchable)
+        ours = tuple(body for body in content.objects if key_of(body) not in untouchable)
+        check = FenceCheck(self._store, placement, fence)
+        held = self._open(placement, fence, tuple(key_of(body) for body in ours))
+        assert held.inventory is not None
+        unwell = conflicts + self._store.apply_objects(ours, check)
+        if not unwell:  # what left is kept until all that comes is there
+            leaving = tuple(key for key in to_prune(held.inventory, content) if key not in others)
+            unwell = self._store.delete_objects(leaving, check)
+        if unwell:
+            return report_of(None, unwell)
+        self._close(placement, held, closed(fence, content), check)
+        return report_of(content.hash, self._store.look_at(content.objects))
+
+    def _settled(self, placement: Key, content: Content, fence: Fence) -> Report | None:
+        """Return the report when everything is there under this very fence already, so that nothing is written."""
+        if self._store.read_inventory(placement).inventory != closed(fence, content):
+            return None
+        report = report_of(content.hash, self._store.look_at(content.objects))
+        return report if report.complete else None
+
+    def _observe(self, placement: Key, content: Content, fence: Fence) -> Report:
+        inventory = self._store.read_inventory(placement).inventory
+        judge(placement, inventory, fence)
+        if inventory is None:
+            return _incomplete(f"nothing of {placement} was delivered to this member")
+        if inventory.fence != fence:
+            # an intent between the two could still overwrite it: it counts only once this fence stands
+            return _incomplete(f"{placement} was last written under the older {_intent(inventory.fence)}")
+        if inventory != closed(fence, content):
+            return _incomplete(f"the delivery of {placement} was begun and not completed")
+        return report_of(content.hash, self._store.look_at(content.objects))
+
+    def _withdraw(self, placement: Key, fence: Fence) -> Report:
+        inventory = self._store.read_inventory(placement).inventory
+        judge(placement, inventory, fence)
+        if inventory == emptied(fence):
+            return Report(complete=None, reason=Reason.WITHDRAWN)
+        check = FenceCheck(self._store, placement, fence)
+        held = self._open(placement, fence, ())
+        assert held.inventory is not None
+        others = claims(placement, self._store.inventories())
+        leaving = tuple(key for key in reversed(held.inventory.objects) if key not in others)
+        unwell = self._store.delete_objects(leaving, check)
+        if unwell:
+            return report_of(None, unwell)
+        self._close(placement, held, emptied(fence), check)
+        return Report(complete=None, reason=Reason.WITHDRAWN)
+
+    def _open(self, placement: Key, fence: Fence, keys: tuple[Key, ...]) -> Held:
+        for _ in range(_OPENING_TRIES):
+            held = self._store.read_inventory(placement)
+            judge(placement, held.inventory, fence)
+            wanted = opened(held.inventory, fence, keys)
+            if held.inventory == wanted:
+                return held
+            swapped = self._store.swap_inventory(placement, held, wanted)
+            if swapped is not None:
+                return swapped
+        raise TemporaryError(f"the inventory of {placement} changed {_OPENING_TRIES} times while it was to be written")
+
+    def _close(self, placement: Key, held: Held, inventory: Inventory, check: FenceCheck) -> None:
+        if self._store.swap_inventory(placement, held, inventory) is not None:
+            return
+        found = self._store.read_inventory(placement).inventory
+        if found == inventory:
+            return  # somebody who carries out the same intent has closed it
+        who = _intent(found.fence) if found is not None and found.fence > inventory.fence else "somebody else"
+        raise check.lost(f"the inventory of {placement} was changed by {who} before it could be closed")
+
+
+# -- wording -------------------------------------------------------------------------------------------------------
+
+
+def report_of(content_hash: str | None, unwell: Iterable[ObjectResult]) -> Report:
+    """Return the report for objects that are not well, worst first; with none of them the content is available.
+
+    The hash counts as complete only while nothing worse than "not available yet" is among them.
+    """
+    results = tuple(sorted(unwell, key=lambda one: _WORST_FIRST[one.reason]))
+    if not results:
+        return Report(complete=content_hash, reason=Reason.AVAILABLE)
+    worst = results[0]
+    complete = content_hash if worst.reason is Reason.NOT_AVAILABLE else None
+    return Report(complete=complete, reason=worst.reason, object=worst.object, message=worst.message, results=results)
+
+
+def answered(call: Callable[[], Report]) -> Report:
+    """Return the call's report, or the report that its error amounts to."""
+    try:
+        return call()
+    except Halt as error:
+        return Report(complete=None, reason=error.reason, message=line(str(error)))
+    except TemporaryError as error:
+        return Report(complete=None, reason=Reason.UNREACHABLE, message=line(str(error)))
+    except PermanentError as error:
+        return Report(complete=None, reason=Reason.REFUSED, message=line(str(error)))
+
+
+def _incomplete(message: str) -> Report:
+    return Report(complete=None, reason=Reason.INCOMPLETE, message=message)
+
+
+def _conflicts(placement: Key, content: Content, others: Mapping[Key, Key]) -> tuple[ObjectResult, ...]:
+    keys = (key_of(body) for body in content.objects)
+    return tuple(
+        ObjectResult(
+            object=str(key),
+            reason=Reason.CONFLICT,
+            message=f"{key} on this member belongs to {others[key]}; {placement} does not touch it",
+        )
+        for key in keys
+        if key in others
+    )
+
+
+def _summary(inventory: Inventory) -> dict[str, Any]:
+    fence = inventory.fence
+    return {
+        "repository": fence.repository,
+        "epoch": fence.epoch,
+        "seq": fence.seq,
+        "hash": inventory.complete,
+        "objects": len(inventory.objects),
+    }

@@ -1,0 +1,107 @@
+"""The operator's settings: one frozen value from file, flags and environment, in that order of weakness.
+
+How to reach a member is said here and nowhere else; nothing of it ever comes from the watched repository.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from reconciler.errors import UsageError
+
+ENVIRONMENT = "RECONCILER_SETTINGS"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything a service command needs to know; durations in seconds, as their names say."""
+
+    repo: str
+    """Path or URL of the fleet repository."""
+    branch: str = "main"
+    """The watched branch; only people write it."""
+    status_branch: str = "fleet-status"
+    """The branch that only the daemon writes."""
+    poll_period_seconds: float = 30.0
+    """How often the remote is asked for its heads when nothing else happens; a tenth of jitter is added."""
+    stage_deadline_seconds: float = 300.0
+    """How long a cluster may be in flight before its run says that it is stuck."""
+    min_push_interval_seconds: float | None = None
+    """Results that free no slot and open no gate may wait this long; None: 0 for local remotes, else 2."""
+    state_dir: Path = Path(".reconciler")
+    """Mirror and caches; may be deleted at any time."""
+    delivery_default: Mapping[str, Any] | None = None
+    """How members are reached that `delivery_clusters` does not name; None: they are not."""
+    delivery_clusters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """How to reach each member, by name."""
+
+    def delivery_of(self, cluster: str) -> Mapping[str, Any] | None:
+        """Return how to reach a member, or None when the operator has not said."""
+        return self.delivery_clusters.get(cluster, self.delivery_default)
+
+
+_NAMES: Mapping[str, tuple[str, type | tuple[type, ...]]] = {
+    "repo": ("repo", str),
+    "branch": ("branch", str),
+    "statusBranch": ("status_branch", str),
+    "pollPeriodSeconds": ("poll_period_seconds", (int, float)),
+    "stageDeadlineSeconds": ("stage_deadline_seconds", (int, float)),
+    "minPushIntervalSeconds": ("min_push_interval_seconds", (int, float)),
+    "stateDir": ("state_dir", str),
+    "delivery": ("delivery", dict),
+}
+
+
+def load(file: Path | None, flags: Mapping[str, Any]) -> Settings:
+    """Read the settings file, if any, and lay the flags over it.
+
+    Shape:   `flags` use the names of the fields of `Settings`; None means not given.
+    Raises:  UsageError naming the file and the key for what cannot be used.
+    """
+    file = file or (Path(os.environ[ENVIRONMENT]) if os.environ.get(ENVIRONMENT) else None)
+    values = _read(file) if file is not None else {}
+    values |= {name: value for name, value in flags.items() if value is not None}
+    if not values.get("repo"):
+        raise UsageError("which repository? give --repo, or set `repo` in the settings file")
+    values["state_dir"] = Path(values.get("state_dir", _default_state_dir()))
+    for name in ("poll_period_seconds", "stage_deadline_seconds"):
+        if values.get(name, 1) <= 0:
+            raise UsageError(f"{name} must be above 0")
+    return Settings(**values)
+
+
+def _default_state_dir() -> Path:
+    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(base) / "reconciler"
+
+
+def _read(file: Path) -> dict[str, Any]:
+    from reconciler.documents import yaml  # noqa: PLC0415 - a page of help needs no YAML
+
+    try:
+        read = yaml.read(str(file), file.read_bytes())
+    except OSError as error:
+        raise UsageError(f"the settings file {file} cannot be read: {error.strerror}") from error
+    if read.problems:
+        raise UsageError(str(read.problems[0]))
+    body = read.documents[0].value if read.documents else {}
+    if not isinstance(body, Mapping):
+        raise UsageError(f"{file}: the settings are a mapping")
+    values = dict(_checked(file, body))
+    delivery = values.pop("delivery", {})
+    values |= {"delivery_default": delivery.get("default"), "delivery_clusters": delivery.get("clusters") or {}}
+    return values
+
+
+def _checked(file: Path, body: Mapping[str, Any]) -> Mapping[str, Any]:
+    result = {}
+    for key, value in body.items():
+        if key not in _NAMES:
+            raise UsageError(f"{file}: unknown setting {key}; there are {', '.join(_NAMES)}")
+        name, kind = _NAMES[key]
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise UsageError(f"{file}: {key} has the wrong type")
+        result[name] = value
+    return result

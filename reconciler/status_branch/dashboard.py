@@ -1,0 +1,137 @@
+"""The README of the status branch: a dashboard in Markdown that any forge renders.
+
+It tells the same to every daemon: no ages, no reachability; moments are absolute.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+
+from reconciler.core.conditions import timestamp
+from reconciler.core.model import Key, Problem
+from reconciler.core.rollout import Waiting
+from reconciler.core.status import End, PlacementState, RunStatus
+from reconciler.redact import line, markdown
+
+WaitingByPlacement = Mapping[Key, tuple[Waiting, ...]]
+
+_PROBLEMS_SHOWN = 50
+
+
+def render(
+    branch: str,
+    states: Mapping[Key, PlacementState],
+    problems: Iterable[Problem],
+    waiting: WaitingByPlacement,
+) -> bytes:
+    """Return the dashboard's text."""
+    lines = [
+        "# Fleet status",
+        "",
+        f"Written by the reconciler from branch `{branch}`. Do not edit: what is changed here by hand is rejected.",
+        "",
+        *_section("Waiting", _waiting(waiting), "Nothing waits for a person."),
+        *_section("Runs", _runs(states), "No run yet: commit one under `runs/`."),
+        *_section("Clusters", _clusters(states), "No cluster was told to run anything yet."),
+        *_section("Problems", _problems(tuple(problems)), "None."),
+    ]
+    return ("\n".join(lines).rstrip() + "\n").encode()
+
+
+def _section(title: str, rows: Iterable[str], otherwise: str) -> list[str]:
+    found = list(rows)
+    return [f"## {title}", "", *(found or [otherwise]), ""]
+
+
+def _table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    found = list(rows)
+    if found:
+        yield "| " + " | ".join(header) + " |"
+        yield "|" + "---|" * len(header)
+        for row in found:
+            yield "| " + " | ".join(row) + " |"
+
+
+def _waiting(waiting: WaitingByPlacement) -> Iterator[str]:
+    rows = [
+        (
+            markdown(name_of(key.namespace, one.run)),
+            markdown(one.message),
+            timestamp(one.since) if one.since else "",
+            f"`{line(one.command)}`" if one.command else "",
+        )
+        for key, found in sorted(waiting.items())
+        for one in found
+    ]
+    yield from _table(("Run", "Waits for", "Since", "Unblocked by"), rows)
+
+
+def name_of(namespace: str, name: str) -> str:
+    """Return `namespace/name`, or the name of what is cluster-scoped."""
+    return f"{namespace}/{name}" if namespace else name
+
+
+def _runs(states: Mapping[Key, PlacementState]) -> Iterator[str]:
+    runs = sorted(
+        (run for state in states.values() for run in state.runs.values()),
+        key=lambda run: (run.position, str(run.key)),
+        reverse=True,
+    )
+    header = ("Run", "Placement", "Snapshot", "Stage", "Clusters", "State")
+    yield from _table(header, (_run_row(run) for run in runs))
+
+
+def _run_row(run: RunStatus) -> tuple[str, ...]:
+    clusters = [cluster for stage in run.stages for cluster in stage.clusters]
+    done = sum(cluster.is_done for cluster in clusters)
+    current = run.current
+    over = len(run.stages) if current is None else current + 1
+    stage = run.stages[over - 1].name if run.stages else ""
+    return (
+        markdown(name_of(run.key.namespace, run.key.name)),
+        markdown(run.placement),
+        f"{run.pin.snapshot_index} ({run.pin.hash[:7]})" if run.pin else "",
+        f"{over}/{len(run.stages)} {stage}" if stage else "",
+        f"{done}/{len(clusters)}" if clusters else "",
+        state_of(run),
+    )
+
+
+def state_of(run: RunStatus) -> str:
+    """Return the state of a run in a word or two."""
+    if run.end is not None:
+        return str(run.end)
+    if run.pin is None:
+        return "InitializationFailed" if run.failure else "Pending"
+    if run.started_at is None:
+        return "Initialized"
+    stage = run.stages[run.current] if run.current is not None else None
+    if stage is not None and any(cluster.is_stuck for cluster in stage.clusters):
+        return "Stuck"
+    open_gates = [gate.task.type for gate in (stage.gates if stage else ()) if gate.opened_at and not gate.passed_at]
+    return f"Waiting: {', '.join(open_gates)}" if open_gates else "Progressing"
+
+
+def _clusters(states: Mapping[Key, PlacementState]) -> Iterator[str]:
+    rows = []
+    for key, state in sorted(states.items()):
+        counts = Counter(record.index for record in state.records.values())
+        for index, count in sorted(counts.items()):
+            names = sorted(record.cluster for record in state.records.values() if record.index == index)
+            shown = ", ".join(names[:10]) + (f", … ({count})" if count > 10 else "")  # noqa: PLR2004 - a short row
+            rows.append((markdown(name_of(key.namespace, key.name)), str(index), shown))
+    yield from _table(("Placement", "Snapshot", "Clusters"), rows)
+
+
+def _problems(problems: tuple[Problem, ...]) -> Iterator[str]:
+    rows = [
+        (f"`{line(one.path)}:{one.line}`", one.rule, markdown(one.message + (f"; {one.hint}" if one.hint else "")))
+        for one in problems[:_PROBLEMS_SHOWN]
+    ]
+    yield from _table(("File", "Rule", "Problem"), rows)
+    if len(problems) > _PROBLEMS_SHOWN:
+        yield f"\n… and {len(problems) - _PROBLEMS_SHOWN} more: `reconciler validate` lists them."
+
+
+def is_open(run: RunStatus) -> bool:
+    """Tell whether the run is under way."""
+    return run.end is None or (run.end is End.SUPERSEDED and run.is_active)

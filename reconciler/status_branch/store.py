@@ -1,0 +1,290 @@
+"""Reading the status branch back, and rendering what a pass changes on it.
+
+The logs are the truth: states are folded from them, every other file is rendered from the states. A run whose
+`run.yaml` is not the fold of its log was touched by somebody, and is held.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from reconciler import redact
+from reconciler.core import codec, events
+from reconciler.core.conditions import (
+    approval_objects,
+    placement_object,
+    policy_object,
+    run_object,
+    snapshot_kind,
+    snapshot_name,
+    snapshot_object,
+)
+from reconciler.core.events import Event, PolicyMade, SnapshotMade
+from reconciler.core.fold import IllegalTransition, fold
+from reconciler.core.identity import child_uid
+from reconciler.core.model import Key, Problem
+from reconciler.core.status import FORMAT, PlacementState, RunStatus
+from reconciler.documents import yaml
+from reconciler.errors import TemporaryError
+from reconciler.git import history
+from reconciler.git.run import Git
+from reconciler.status_branch import dashboard, layout
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fleet:
+    """What the status branch is for: written by `init`, changed only by re-anchoring and recorded follows.
+
+    `started_at` is the watched head when the branch was made and `started_after` its position. `follows` maps a
+    commit to the commit that it follows in the derivation, where that is not its first parent.
+    """
+
+    format: int
+    repository: str
+    epoch: int
+    branch: str
+    started_at: str
+    started_after: int
+    follows: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """The status branch at one commit. `logs` are the event files as they are, by path."""
+
+    commit: str
+    fleet: Fleet
+    observed: str
+    time: str
+    placements: Mapping[Key, PlacementState]
+    logs: Mapping[str, bytes]
+    files: Mapping[str, bytes]
+    tampered: Mapping[Key, str] = field(default_factory=dict)
+
+
+class StatusUnreadableError(TemporaryError):
+    """The branch is there but is not one of ours, or of a newer format; nothing is touched."""
+
+
+# -- reading ----------------------------------------------------------------------------------------------------
+
+
+def read(git: Git, commit: str) -> Status:
+    """Read the whole branch at a commit and fold its logs.
+
+    Raises:  StatusUnreadableError for a branch without `fleet.yaml` or of a newer format; GitError.
+    """
+    listing = {change.path: change.blob or "" for change in history.listing(git, commit)}
+    if layout.FLEET not in listing:
+        raise StatusUnreadableError(f"the status branch at {commit[:7]} has no {layout.FLEET}: not one of ours")
+    blobs = history.read_blobs(git, listing.values())
+    files = {path: blobs[blob] for path, blob in listing.items()}
+    fleet = _fleet(commit, files[layout.FLEET])
+    observed, time = _trailer(git, commit)
+    logs = {path: data for path, data in files.items() if path.endswith("/" + layout.EVENTS)}
+    states, tampered = _states(logs)
+    tampered |= _touched(states, files)
+    return Status(
+        commit=commit,
+        fleet=fleet,
+        observed=observed,
+        time=time,
+        placements=states,
+        logs=logs,
+        files=files,
+        tampered=tampered,
+    )
+
+
+def _fleet(commit: str, data: bytes) -> Fleet:
+    read_back = yaml.read(layout.FLEET, data)
+    if read_back.problems or len(read_back.documents) != 1:
+        raise StatusUnreadableError(f"{layout.FLEET} of the status branch at {commit[:7]} cannot be read")
+    try:
+        fleet = codec.decode(Fleet, read_back.documents[0].value)
+    except ValueError as error:
+        raise StatusUnreadableError(f"{layout.FLEET} of the status branch at {commit[:7]}: {error}") from error
+    if fleet.format > FORMAT:
+        raise StatusUnreadableError(
+            f"the status branch has format {fleet.format}, this version writes {FORMAT}: read-only until it is upgraded"
+        )
+    return fleet
+
+
+def _trailer(git: Git, commit: str) -> tuple[str, str]:
+    form = "--format=%(trailers:key=Observed-Commit,valueonly,separator=%x20)%n%cI"
+    lines = git.run("log", "-1", form, commit, "--").decode(errors="replace").splitlines()
+    return lines[0].strip(), lines[1].strip()
+
+
+def _states(logs: Mapping[str, bytes]) -> tuple[dict[Key, PlacementState], dict[Key, str]]:
+    """Merge the logs of each placement by number, and fold them."""
+    merged: dict[Key, list[Event]] = {}
+    broken: dict[Key, str] = {}
+    for path, data in sorted(logs.items()):
+        try:
+            read_back = [events.decode(json.loads(line)) for line in data.splitlines()]
+            key = _placement_of(path, read_back)
+        except ValueError as error:
+            broken[_owner(path)] = f"StatusTampered: {path}: {error}"
+            continue
+        merged.setdefault(key, []).extend(read_back)
+    states = {}
+    for key, found in merged.items():
+        try:
+            states[key] = fold(key, found)
+        except IllegalTransition as error:
+            broken[key] = f"StatusTampered: the log of {key} does not fold: {error}"
+    return states, broken
+
+
+def _placement_of(path: str, found: list[Event]) -> Key:
+    if path.startswith("placements/"):
+        return layout.placement_key(path)
+    first = found[0] if found else None
+    if not isinstance(first, events.RunSeen):
+        raise ValueError("the log does not begin with RunSeen")
+    return placement_of(first.key, first.spec["placementName"])
+
+
+def placement_of(run: Key, name: str) -> Key:
+    """Return the key of the placement that a run names."""
+    kind = "ResourcePlacement" if run.namespace else "ClusterResourcePlacement"
+    return Key(group=run.group, kind=kind, namespace=run.namespace, name=name)
+
+
+def _owner(path: str) -> Key:
+    """Name something for a log that cannot be read: its own folder, so that at least nothing else is held."""
+    return layout.placement_key(path) if path.startswith("placements/") else Key(group="", kind="Log", name=path)
+
+
+def _touched(states: Mapping[Key, PlacementState], files: Mapping[str, bytes]) -> dict[Key, str]:
+    """Find runs whose stored status is not the fold of their log."""
+    found = {}
+    for key, state in states.items():
+        for run in state.runs.values():
+            path = f"{layout.run_folder(run)}/run.yaml"
+            if files.get(path) != render_run(run):
+                found[key] = f"StatusTampered: {path} is not what its events say; restore it from the branch's history"
+    return found
+
+
+def log_events(data: bytes) -> list[Event]:
+    """Read one log; raises ValueError for a line that is no event."""
+    return [events.decode(json.loads(line)) for line in data.splitlines()]
+
+
+# -- rendering ----------------------------------------------------------------------------------------------------
+
+
+def render_run(run: RunStatus) -> bytes:
+    """Return `run.yaml`: the full object with its status."""
+    return _yaml(run_object(run))
+
+
+def _yaml(value: Any) -> bytes:
+    return redact.text(yaml.dump(redact.body(value))).encode()
+
+
+def _line(event: Event) -> bytes:
+    return json.dumps(events.encode(event), separators=(",", ":"), ensure_ascii=True).encode() + b"\n"
+
+
+def initial_files(fleet: Fleet) -> dict[str, bytes]:
+    """Return the first files of a new branch."""
+    return {
+        layout.FLEET: _yaml(codec.encode(fleet)),
+        layout.PROBLEMS: render_problems(()),
+        layout.README: dashboard.render(fleet.branch, {}, (), {}),
+    }
+
+
+def render_problems(problems: Iterable[Problem]) -> bytes:
+    """Return `problems.yaml`: every problem at the observed head, by file and line."""
+    return _yaml({"problems": [codec.encode(one) for one in problems]})
+
+
+def changed_files(
+    status: Status,
+    states: Mapping[Key, PlacementState],
+    happened: Mapping[Key, tuple[Event, ...]],
+    problems: tuple[Problem, ...],
+    waiting: dashboard.WaitingByPlacement,
+    fleet: Fleet,
+) -> dict[str, bytes]:
+    """Return the files that a pass changes: logs grow, everything else is rendered anew where it may differ."""
+    files: dict[str, bytes] = {}
+    for key, new in happened.items():
+        if new:
+            files |= _logs(status, states[key], new)
+            files |= dict(_objects(states[key], new))
+    files[layout.PROBLEMS] = render_problems(problems)
+    files[layout.README] = dashboard.render(fleet.branch, states, problems, waiting)
+    files[layout.FLEET] = _yaml(codec.encode(fleet))
+    return {path: data for path, data in files.items() if status.files.get(path) != data}
+
+
+def _logs(status: Status, state: PlacementState, new: tuple[Event, ...]) -> dict[str, bytes]:
+    grown: dict[str, bytes] = {}
+    for event in new:
+        folder = layout.run_folder(state.runs[event.run]) if event.run else layout.placement_folder(state.key)
+        path = f"{folder}/{layout.EVENTS}"
+        grown[path] = grown.get(path, status.logs.get(path, b"")) + _line(event)
+    return grown
+
+
+def _objects(state: PlacementState, new: tuple[Event, ...]) -> Iterator[tuple[str, bytes]]:
+    for uid in {event.run for event in new if event.run}:
+        run = state.runs[uid]
+        yield f"{layout.run_folder(run)}/run.yaml", render_run(run)
+        for request in approval_objects(run):
+            yield layout.approval_file(run.key.namespace, request["metadata"]["name"]), _yaml(request)
+    folder = layout.placement_folder(state.key)
+    yield f"{folder}/clusters.yaml", render_clusters(state)
+    if state.uid:
+        yield f"{folder}/placement.yaml", _yaml(placement_object(state))
+    if any(isinstance(event, SnapshotMade | PolicyMade) for event in new):
+        yield from _snapshots(state)
+
+
+def render_clusters(state: PlacementState) -> bytes:
+    """Return `clusters.yaml`: one record per cluster, and the last number drawn."""
+    records = {name: codec.encode(record) for name, record in sorted(state.records.items())}
+    return _yaml({"seq": state.seq, "clusters": records})
+
+
+def _snapshots(state: PlacementState) -> Iterator[tuple[str, bytes]]:
+    namespace = state.key.namespace
+    for snapshot in state.snapshots:
+        name = snapshot_name(state, snapshot.index)
+        uid = child_uid(state.uid, snapshot_kind(state), name)
+        yield layout.snapshot_file(namespace, name), _yaml(snapshot_object(state, snapshot, uid))
+    for policy in state.policies:
+        name = f"{state.key.name}-{policy.index}"
+        body = policy_object(state, policy, child_uid(state.uid, "SchedulingPolicySnapshot", name))
+        yield layout.snapshot_file(namespace, name), _yaml(body)
+
+
+def after(
+    status: Status,
+    commit: str,
+    observed: str,
+    time: str,
+    states: Mapping[Key, PlacementState],
+    files: Mapping[str, bytes],
+    fleet: Fleet,
+) -> Status:
+    """Return the status as it is once the files are on the branch, without reading them back."""
+    merged = {**status.files, **files}
+    logs = status.logs | {path: data for path, data in files.items() if path.endswith("/" + layout.EVENTS)}  # type: ignore[operator]
+    return replace(
+        status,
+        commit=commit,
+        fleet=fleet,
+        observed=observed,
+        time=time,
+        placements=states,
+        logs=logs,
+        files=merged,
+    )

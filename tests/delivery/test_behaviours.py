@@ -1,0 +1,464 @@
+"""What every delivery does, whichever way its member is reached: one list, run against every backend."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from threading import Barrier, Thread
+from typing import Any
+
+import pytest
+
+from reconciler.core.actions import Content, Fence, ObjectResult, Reason, Report
+from reconciler.core.model import Key
+from reconciler.delivery.base import Inventory, key_of
+from tests.delivery.benches import (
+    BARE_NAMESPACE,
+    NAMESPACE,
+    NEW,
+    OLD,
+    OTHER,
+    REPOSITORY,
+    TEAM,
+    WEB,
+    Bench,
+    CrashError,
+    Door,
+    config_map,
+    content,
+    fence,
+    held_by,
+)
+
+KEPT, LEAVES = key_of(config_map("kept")), key_of(config_map("leaves"))
+WELL_OLD = Report(complete="old", reason=Reason.AVAILABLE)
+WELL_NEW = Report(complete="new", reason=Reason.AVAILABLE)
+WITHDRAWN = Report(complete=None, reason=Reason.WITHDRAWN)
+
+
+def keys(one: Content) -> tuple[Key, ...]:
+    return tuple(key_of(body) for body in one.objects)
+
+
+# -- the usual course
+
+
+def test_what_is_delivered_is_there_and_is_observed_as_complete_and_available(bench: Bench) -> None:
+    assert bench.delivery.deliver(WEB, OLD, fence(1)) == WELL_OLD
+    assert bench.objects() == held_by(OLD)
+    assert bench.delivery.observe(WEB, OLD, fence(1)) == WELL_OLD
+    assert bench.inventory() == Inventory(fence=fence(1), complete="old", objects=keys(OLD))
+
+
+def test_delivering_again_under_the_same_intent_writes_nothing(bench: Bench, door: Door) -> None:
+    bench.delivery.deliver(WEB, OLD, fence(1))
+    door.forget()
+    assert bench.delivery.deliver(WEB, OLD, fence(1)) == WELL_OLD
+    assert bench.delivery.observe(WEB, OLD, fence(1)) == WELL_OLD
+    assert door.log == []
+
+
+def test_the_same_content_under_a_newer_intent_moves_the_fence_and_no_object(bench: Bench, door: Door) -> None:
+    bench.delivery.deliver(WEB, OLD, fence(1))
+    door.forget()
+    assert bench.delivery.deliver(WEB, OLD, fence(2)) == WELL_OLD
+    assert [what for what in door.log if "inventory" not in what] == []
+    assert bench.inventory() == Inventory(fence=fence(2), complete="old", objects=keys(OLD))
+
+
+def test_the_inventory_lists_an_object_before_it_is_there_and_as_long_as_it_is(bench: Bench, door: Door) -> None:
+    """Otherwise a crash in between would leave an object that nobody removes."""
+    bench.delivery.deliver(WEB, OLD, fence(1))
+    door.forget()
+    bench.delivery.deliver(WEB, NEW, fence(2))
+    assert "inventory of" in door.log[0]
+    assert "inventory of" in door.log[-1]
+    assert [what for what in door.log[1:-1] if "inventory of" in what] == []
+
+
+def test_prune_removes_exactly_what_left_the_content(bench: Bench) -> None:
+    bench.delivery.deliver(WEB, OLD, fence(1))
+    assert bench.delivery.deliver(WEB, NEW, fence(2)) == WELL_NEW
+    assert bench.objects() == held_by(NEW)
+
+
+def test_an_empty_content_is_refused_and_deletes_nothing(bench: Bench, door: Door) -> None:
+    bench.delivery.deliver(WEB, OLD, fence(1))
+    before = bench.inventory()
+    door.forget()
+    report = bench.delivery.deliver(WEB, content("empty"), fence(2))
+    assert (report.reason, report.complete) == (Reason.REFUSED, None)
+    assert "no objects to deliver" in report.message
+    assert (bench.objects(), bench.inventory(), door.log) == (held_by(OLD), before, [])
+
+
+def test_withdraw_removes_exactly_what_the_inventory_lists(bench: Bench) -> None:
+    stranger = config_map("stranger")
+    bench.put(stranger)
+    bench.delivery.deliver(WEB, OLD, fence(1))
+    assert bench.delivery.withdraw(WEB, fence(2)) == WITHDRAWN
+    assert bench.objects() == {key_of(stranger): stranger}
+
+
+def test_withdrawing_again_writes_nothing(bench: Bench, door: Door) -> None:
+    bench.delivery.deliver(WEB, OLD, fence(1))
+    bench.delivery.withdraw(WEB, fence(2))
+    door.forget()
+    assert bench.delivery.withdraw(WEB, fence(2)) == WITHDRAWN
+    assert door.log == []
+
+
+def test_after_a_withdrawal_no_older_intent_brings_the_content_back(bench: Bench) -> None:
+    bench.delivery.deliver(WEB, OLD, fence(1))
+    bench.delivery.withdraw(WEB, fence(3))
+    assert bench.delivery.deliver(WEB, NEW, fence(2)).reason is Reason.FENCE_LOST
+    assert bench.objects() == {}
+    assert bench.delivery.deliver(WEB, NEW, fence(4)) == WELL_NEW
+
+
+def test_withdrawing_what_was_never_delivered_shuts_out_older_intents_too(bench: Bench) -> None:
+    assert bench.delivery.withdraw(WEB, fence(3)) == WITHDRAWN
+    assert bench.delivery.deliver(WEB, NEW, fence(2)).reason is Reason.FENCE_LOST
+
+
+# -- looking
+
+
+def test_an_object_that_was_deleted_by_hand_is_found_and_delivered_again(bench: Bench) -> None:
+    bench.delivery.deliver(WEB, OLD, fence(1))
+    bench.remove(KEPT)
+    missing = ObjectResult(object=str(KEPT), reason=Reason.INCOMPLETE, message=f"{KEPT} is missing")
+    assert bench.delivery.observe(WEB, OLD, fence(1)) == Report(
+        complete=None, reason=Reason.INCOMPLETE, object=str(KEPT), message=missing.message, results=(missing,)
+    )
+    assert bench.delivery.deliver(WEB, OLD, fence(1)) == WELL_OLD
+    assert bench.objects() == held_by(OLD)
+
+
+def test_an_object_that_was_changed_by_hand_is_found_and_delivered_again(bench: Bench) -> None:
+    bench.delivery.deliver(WEB, OLD, fence(1))
+    bench.put(config_map("kept", "by hand"))
+    report = bench.delivery.observe(WEB, OLD, fence(1))
+    assert (report.complete, report.message) == (None, f"{KEPT} was changed on the member")
+    bench.delivery.deliver(WEB, OLD, fence(1))
+    assert bench.objects() == held_by(OLD)
+
+
+def test_nothing_delivered_is_observed_as_incomplete(bench: Bench, door: Door) -> None:
+    report = bench.delivery.observe(WEB, OLD, fence(1))
+    assert (report.complete, report.reason) == (None, Reason.INCOMPLETE)
+    assert door.log == []
+
+
+def test_content_delivered_under_an_older_intent_is_not_complete_under_a_newer_one(bench: Bench) -> None:
+    """An intent between the two, held by a paused process, would still be let in."""
+    bench.delivery.deliver(WEB, OLD, fence(1))
+    report = bench.delivery.observe(WEB, OLD, fence(3))
+    assert (report.complete, report.reason) == (None, Reason.INCOMPLETE)
+    assert "older intent 1 of epoch 1" in report.message
+
+
+def test_other_content_is_never_observed_as_this_one(bench: Bench) -> None:
+    bench.delivery.deliver(WEB, OLD, fence(1))
+    report = bench.delivery.observe(WEB, NEW, fence(1))
+    assert (report.complete, report.reason) == (None, Reason.INCOMPLETE)
+
+
+# -- fences
+
+
+@pytest.mark.parametrize("lower", [fence(1), fence(9, epoch=0)], ids=["older intent", "older epoch"])
+def test_a_lower_fence_is_refused_with_nothing_written(bench: Bench, door: Door, lower: Fence) -> None:
+    bench.delivery.deliver(WEB, NEW, fence(2))
+    before = bench.inventory()
+    door.forget()
+    reports = [
+        bench.delivery.deliver(WEB, OLD, lower),
+        bench.delivery.observe(WEB, OLD, lower),
+        bench.delivery.withdraw(WEB, lower),
+    ]
+    assert [(report.complete, report.reason) for report in reports] == [(None, Reason.FENCE_LOST)] * 3
+    assert "intent 2 of epoch 1" in reports[0].message
+    assert (bench.objects(), bench.inventory(), door.log) == (held_by(NEW), before, [])
+
+
+def test_a_higher_epoch_wins_over_any_intent_of_a_lower_one(bench: Bench) -> None:
+    bench.delivery.deliver(WEB, OLD, fence(900))
+    assert bench.delivery.deliver(WEB, NEW, fence(1, epoch=2)) == WELL_NEW
+
+
+def test_another_repository_is_refused_whatever_its_fence_and_both_are_named(bench: Bench, door: Door) -> None:
+    bench.delivery.deliver(WEB, OLD, fence(1))
+    door.forget()
+    for repository in ("0-lower", "z-higher"):
+        report = bench.delivery.deliver(WEB, NEW, fence(99, repository=repository))
+        assert (report.complete, report.reason) == (None, Reason.CONFLICT)
+        assert REPOSITORY in report.message
+        assert repository in report.message
+        assert bench.delivery.withdraw(WEB, fence(99, repository=repository)).reason is Reason.CONFLICT
+    assert (bench.objects(), door.log) == (held_by(OLD), [])
+
+
+class Meddler:
+    """Wraps a store's method so that somebody else acts just before its n-th call."""
+
+    def __init__(self, bench: Bench, method: str, number: int, act: Callable[[], object]) -> None:
+        self._plain, self._left, self._act = getattr(bench.store, method), number, act
+
+    def __call__(self, *arguments: Any) -> Any:
+        self._left -= 1
+        if self._left == 0:
+            self._act()
+        return self._plain(*arguments)
+
+
+def meddle(monkeypatch: pytest.MonkeyPatch, bench: Bench, method: str, number: int, act: Callable[[], object]) -> None:
+    monkeypatch.setattr(bench.store, method, Meddler(bench, method, number, act))
+
+
+@pytest.mark.parametrize("method", ["apply_objects", "delete_objects", "swap_inventory"])
+def test_a_newer_intent_that_comes_in_between_makes_the_older_one_lose_its_fence(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """Whether it is seen before an object or only at the closing write, the older intent never reports success."""
+    bench.delivery.deliver(WEB, OLD, fence(1))
+    newer = Inventory(fence=fence(3), complete="newer", objects=keys(NEW))
+    meddle(monkeypatch, bench, method, 2 if method == "swap_inventory" else 1, lambda: put_inventory(bench, newer))
+    report = bench.delivery.deliver(WEB, NEW, fence(2))
+    assert (report.complete, report.reason) == (None, Reason.FENCE_LOST)
+    assert "intent 3 of epoch 1" in report.message
+    assert bench.inventory() == newer
+
+
+def put_inventory(bench: Bench, inventory: Inventory) -> None:
+    held = bench.store.read_inventory(WEB)
+    plain = type(bench.store).swap_inventory
+    assert plain(bench.store, WEB, held, inventory) is not None
+
+
+def test_a_newer_intent_during_a_withdrawal_makes_it_lose_its_fence(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.delivery.deliver(WEB, OLD, fence(1))
+    newer = Inventory(fence=fence(3), objects=keys(OLD))
+    meddle(monkeypatch, bench, "swap_inventory", 2, lambda: put_inventory(bench, newer))
+    assert bench.delivery.withdraw(WEB, fence(2)).reason is Reason.FENCE_LOST
+    assert bench.inventory() == newer
+
+
+def test_an_inventory_that_changes_at_the_opening_write_is_read_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older = Inventory(fence=fence(1), objects=keys(OLD))
+    meddle(monkeypatch, bench, "swap_inventory", 1, lambda: put_inventory(bench, older))
+    assert bench.delivery.deliver(WEB, NEW, fence(2)) == WELL_NEW
+    assert bench.inventory() == Inventory(fence=fence(2), complete="new", objects=keys(NEW))
+
+
+def test_two_workers_with_the_same_intent_both_succeed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second one to close finds the inventory closed as it wanted it."""
+    closed = Inventory(fence=fence(1), complete="new", objects=keys(NEW))
+    meddle(monkeypatch, bench, "swap_inventory", 2, lambda: put_inventory(bench, closed))
+    assert bench.delivery.deliver(WEB, NEW, fence(1)) == WELL_NEW
+
+
+def test_of_two_deliveries_at_the_same_time_the_higher_fence_ends_up_on_the_member(
+    new_bench: Callable[[], Bench],
+) -> None:
+    """The lower one that loses says so, and the higher is then delivered again, as the daemon does."""
+    for _ in range(10):
+        bench = new_bench()
+        bench.delivery.deliver(WEB, OLD, fence(1))
+        reports = at_the_same_time(
+            lambda bench=bench: bench.delivery.deliver(WEB, replace(OLD, hash="again"), fence(2)),
+            lambda bench=bench: bench.delivery.deliver(WEB, NEW, fence(3)),
+        )
+        assert reports[0].reason in (Reason.FENCE_LOST, Reason.AVAILABLE, Reason.INCOMPLETE)
+        assert bench.delivery.deliver(WEB, NEW, fence(3)) == WELL_NEW
+        assert bench.objects() == held_by(NEW)
+        assert bench.inventory() == Inventory(fence=fence(3), complete="new", objects=keys(NEW))
+
+
+def at_the_same_time(*calls: Callable[[], Report]) -> list[Report]:
+    start, reports = Barrier(len(calls)), dict[int, Report]()
+
+    def run(number: int, call: Callable[[], Report]) -> None:
+        start.wait()
+        reports[number] = call()
+
+    threads = [Thread(target=run, args=pair) for pair in enumerate(calls)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return [reports[number] for number in range(len(calls))]
+
+
+# -- crashes
+
+
+def crashes(
+    new_bench: Callable[[], Bench], door: Door, first: Iterable[Content], act: Callable[[Bench], object]
+) -> Any:
+    """Yield a member for every effect of `act`, with the process dead just before and just after it."""
+    number, position = 1, "before"
+    while True:
+        bench = new_bench()
+        door.forget()
+        for seq, one in enumerate(first, 1):
+            bench.delivery.deliver(WEB, one, fence(seq))
+        door.log.clear()
+        door.crash_at, door.crash_position = number, position
+        try:
+            act(bench)
+        except CrashError:
+            door.forget()
+            yield bench
+        else:
+            return
+        number, position = (number, "after") if position == "before" else (number + 1, "before")
+
+
+def test_a_crash_at_any_write_is_healed_by_delivering_again(new_bench: Callable[[], Bench], door: Door) -> None:
+    seen = 0
+    for bench in crashes(new_bench, door, [OLD], lambda bench: bench.delivery.deliver(WEB, NEW, fence(2))):
+        seen += 1
+        assert bench.delivery.observe(WEB, NEW, fence(2)).complete is None or bench.objects() == held_by(NEW)
+        assert bench.delivery.deliver(WEB, NEW, fence(2)) == WELL_NEW
+        assert bench.objects() == held_by(NEW)
+        assert bench.delivery.deliver(WEB, NEW, fence(2)) == WELL_NEW
+    assert seen == 2 * 7  # two inventory writes, three objects, two deletes
+
+
+def test_a_crash_at_any_write_followed_by_another_content_leaves_nothing_behind(
+    new_bench: Callable[[], Bench], door: Door
+) -> None:
+    third = content("third", config_map("third"))
+    for bench in crashes(new_bench, door, [OLD], lambda bench: bench.delivery.deliver(WEB, NEW, fence(2))):
+        bench.delivery.deliver(WEB, third, fence(3))
+        assert bench.objects() == held_by(third)
+
+
+def test_a_crash_at_any_write_of_the_first_delivery_can_be_withdrawn(
+    new_bench: Callable[[], Bench], door: Door
+) -> None:
+    for bench in crashes(new_bench, door, [], lambda bench: bench.delivery.deliver(WEB, NEW, fence(1))):
+        assert bench.delivery.withdraw(WEB, fence(2)) == WITHDRAWN
+        assert bench.objects() == {}
+
+
+def test_a_crash_at_any_write_of_a_withdrawal_is_healed_by_withdrawing_again(
+    new_bench: Callable[[], Bench], door: Door
+) -> None:
+    seen = 0
+    for bench in crashes(new_bench, door, [OLD], lambda bench: bench.delivery.withdraw(WEB, fence(2))):
+        seen += 1
+        assert bench.delivery.withdraw(WEB, fence(2)) == WITHDRAWN
+        assert bench.objects() == {}
+    assert seen == 2 * 6  # two inventory writes, four deletes
+
+
+# -- whose objects
+
+
+def test_an_object_of_another_placement_is_not_touched_and_both_are_named(bench: Bench) -> None:
+    shared, mine = config_map("shared"), config_map("mine")
+    bench.delivery.deliver(OTHER, content("others", shared), fence(1))
+    report = bench.delivery.deliver(WEB, content("web", config_map("shared", "2"), mine), fence(1))
+    assert (report.complete, report.reason, report.object) == (None, Reason.CONFLICT, "ConfigMap shop/shared")
+    assert str(OTHER) in report.message
+    assert str(WEB) in report.message
+    assert bench.objects() == {key_of(shared): shared, key_of(mine): mine}
+
+
+def test_a_refused_claim_does_not_stand_in_the_owners_way(bench: Bench) -> None:
+    """Otherwise two placements would each find the object listed by the other, for ever."""
+    bench.delivery.deliver(OTHER, content("others", config_map("shared")), fence(1))
+    bench.delivery.deliver(WEB, content("web", config_map("shared", "2")), fence(1))
+    again = content("others 2", config_map("shared", "3"))
+    assert bench.delivery.deliver(OTHER, again, fence(2)).reason is Reason.AVAILABLE
+    assert bench.objects() == held_by(again)
+
+
+def test_a_conflict_ends_when_the_owner_lets_go(bench: Bench) -> None:
+    wanted = content("web", config_map("shared", "2"))
+    bench.delivery.deliver(OTHER, content("others", config_map("shared")), fence(1))
+    assert bench.delivery.deliver(WEB, wanted, fence(1)).reason is Reason.CONFLICT
+    bench.delivery.withdraw(OTHER, fence(2))
+    assert bench.delivery.deliver(WEB, wanted, fence(1)) == Report(complete="web", reason=Reason.AVAILABLE)
+
+
+def test_nothing_is_pruned_while_an_object_is_in_conflict(bench: Bench) -> None:
+    bench.delivery.deliver(OTHER, content("others", config_map("shared")), fence(1))
+    bench.delivery.deliver(WEB, content("web", config_map("mine")), fence(1))
+    bench.delivery.deliver(WEB, content("web 2", config_map("shared")), fence(2))
+    assert set(bench.objects()) == {key_of(config_map("shared")), key_of(config_map("mine"))}
+
+
+def test_where_co_ownership_is_allowed_an_object_stays_until_its_last_owner_leaves(bench: Bench) -> None:
+    shared = content("shared", config_map("shared"))
+    bench.delivery.deliver(OTHER, shared, fence(1))
+    report = bench.delivery.deliver(WEB, shared, fence(1), allow_co_ownership=True)
+    assert report == Report(complete="shared", reason=Reason.AVAILABLE)
+    bench.delivery.withdraw(OTHER, fence(2))
+    assert bench.objects() == held_by(shared)
+    bench.delivery.withdraw(WEB, fence(2))
+    assert bench.objects() == {}
+
+
+def test_placements_of_equal_name_in_different_scopes_keep_apart(bench: Bench) -> None:
+    mine, theirs = content("mine", config_map("mine")), content("theirs", config_map("theirs"))
+    bench.delivery.deliver(WEB, mine, fence(1))
+    bench.delivery.deliver(TEAM, theirs, fence(1))
+    assert bench.objects() == held_by(mine, theirs)
+    bench.delivery.withdraw(TEAM, fence(2))
+    assert bench.objects() == held_by(mine)
+
+
+def test_an_object_that_nobody_owns_is_taken_over_and_peoples_other_objects_are_left(bench: Bench) -> None:
+    stranger = config_map("stranger")
+    bench.put(config_map("kept", "by hand"))
+    bench.put(stranger)
+    bench.delivery.deliver(WEB, OLD, fence(1))
+    bench.delivery.deliver(WEB, NEW, fence(2))
+    assert bench.objects() == held_by(NEW) | {key_of(stranger): stranger}
+
+
+def test_an_object_that_left_and_was_deleted_by_hand_before_is_no_obstacle(bench: Bench) -> None:
+    bench.delivery.deliver(WEB, OLD, fence(1))
+    bench.remove(LEAVES)
+    assert bench.delivery.deliver(WEB, NEW, fence(2)) == WELL_NEW
+
+
+# -- what is written, and what is told
+
+
+def test_a_namespace_goes_without_the_finalizers_that_are_the_members_own(bench: Bench) -> None:
+    busy = {**NAMESPACE, "spec": {"finalizers": ["kubernetes"], "other": 1}, "metadata": {"name": "busy"}}
+    bench.delivery.deliver(WEB, content("two", NAMESPACE, busy), fence(1))
+    found = bench.objects()
+    assert found[key_of(NAMESPACE)] == BARE_NAMESPACE
+    assert found[key_of(busy)] == {**busy, "spec": {"other": 1}}
+
+
+def test_describe_tells_of_every_inventory(bench: Bench) -> None:
+    bench.delivery.deliver(WEB, OLD, fence(7, epoch=2))
+    bench.delivery.withdraw(TEAM, fence(8))
+    description = bench.delivery.describe()
+    assert description["reachable"] is True
+    assert description["inventories"] == {
+        "ClusterResourcePlacement web": {
+            "repository": REPOSITORY,
+            "epoch": 2,
+            "seq": 7,
+            "hash": "old",
+            "objects": 4,
+        },
+        "ResourcePlacement shop/web": {"repository": REPOSITORY, "epoch": 1, "seq": 8, "hash": None, "objects": 0},
+    }
+
+
+def test_the_highest_epoch_is_that_of_this_repository_alone(bench: Bench) -> None:
+    assert bench.delivery.highest_epoch(REPOSITORY) == 0
+    bench.delivery.deliver(WEB, OLD, fence(1, epoch=3))
+    bench.delivery.deliver(TEAM, NEW, fence(1, epoch=2))
+    bench.delivery.deliver(OTHER, content("x", config_map("x")), fence(1, epoch=9, repository="another"))
+    assert bench.delivery.highest_epoch(REPOSITORY) == 3

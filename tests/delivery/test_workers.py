@@ -1,0 +1,567 @@
+"""The workers, with real threads and awkward members; time is shortened, never slept through."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from threading import Event, Lock, Thread
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from reconciler.clock import Clock
+from reconciler.core.actions import (
+    Action,
+    Content,
+    Deliver,
+    Fence,
+    Observe,
+    Outcome,
+    Reason,
+    Report,
+    Target,
+    Withdraw,
+)
+from reconciler.core.model import Key
+from reconciler.delivery.base import Delivery
+from reconciler.delivery.workers import Workers, carry_out, full_jitter, pause_ceiling
+from reconciler.errors import PermanentError, TemporaryError
+from tests.awkward import Awkward
+from tests.delivery.benches import NEW, OLD, OTHER, WEB, config_map, content, fence, held_by
+
+CONTENTS = {one.hash: one for one in (OLD, NEW, content("others", config_map("others")))}
+LONG = 20.0
+
+
+def target(cluster: str = "member1", seq: int = 1, placement: Key = WEB) -> Target:
+    return Target(placement=placement, cluster=cluster, run_uid=f"run-{seq}", seq=seq)
+
+
+def deliver(cluster: str = "member1", seq: int = 1, wanted: str = "old", placement: Key = WEB) -> Deliver:
+    return Deliver(target=target(cluster, seq, placement), snapshot_index=0, hash=wanted)
+
+
+def observe(cluster: str = "member1", seq: int = 1, wanted: str = "old") -> Observe:
+    return Observe(target=target(cluster, seq), snapshot_index=0, hash=wanted)
+
+
+def withdraw(cluster: str = "member1", seq: int = 1) -> Withdraw:
+    return Withdraw(target=target(cluster, seq))
+
+
+class Held(Awkward):
+    """A member whose calls wait at a door until they are let through; counts who is inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entered, self.door = Event(), Event()
+        self.inside, self.most_inside = 0, 0
+        self._count = Lock()
+
+    def deliver(self, placement: Key, content: Content, fence: Fence, *, allow_co_ownership: bool = False) -> Report:
+        with self._count:
+            self.inside += 1
+            self.most_inside = max(self.most_inside, self.inside)
+        self.entered.set()
+        assert self.door.wait(LONG)
+        with self._count:
+            self.inside -= 1
+        return super().deliver(placement, content, fence, allow_co_ownership=allow_co_ownership)
+
+
+@dataclass
+class Fleet:
+    """Members and their workers, and what the workers handed in."""
+
+    members: dict[str, Delivery]
+    workers: Workers
+    woken: Event
+    outcomes: list[Outcome] = field(default_factory=list)
+    pauses: list[float] = field(default_factory=list)
+
+    def until(self, happened: Callable[[], bool]) -> None:
+        """Take outcomes, as the daemon does, until something has happened."""
+        give_up = Clock().now().timestamp() + LONG
+        while not happened():
+            assert Clock().now().timestamp() < give_up, self.outcomes
+            self.woken.wait(0.005)
+            self.woken.clear()
+            self.outcomes += self.workers.take()
+
+    def told(self) -> list[tuple[str, int, Reason]]:
+        return [(one.target.cluster, one.target.seq, one.report.reason) for one in self.outcomes]
+
+    def is_told(self, count: int) -> None:
+        self.until(lambda: len(self.outcomes) >= count)
+
+    def is_idle(self) -> None:
+        self.until(self.workers.idle)
+
+
+Make = Callable[..., Fleet]
+
+
+@pytest.fixture
+def make() -> Iterator[Make]:
+    """Makes a fleet of members; pauses after failures are `pause` seconds, whatever their ceiling."""
+    made: list[Workers] = []
+
+    def make(pause: float = 0.0, max_workers: int = 64, look: float = 0.002, **members: Delivery) -> Fleet:
+        woken, pauses = Event(), list[float]()
+
+        def jitter(ceiling: float) -> float:
+            pauses.append(ceiling)
+            return pause
+
+        workers = Workers(
+            members.get,
+            lambda action: CONTENTS[action.hash],
+            fence,
+            Clock(),
+            woken.set,
+            look_seconds=look,
+            max_workers=max_workers,
+            jitter=jitter,
+        )
+        made.append(workers)
+        return Fleet(members=members, workers=workers, woken=woken, pauses=pauses)
+
+    yield make
+    for workers in made:
+        workers.close(LONG)
+
+
+# -- one job
+
+
+def test_a_delivery_that_goes_well_is_one_call_and_one_outcome(make: Make) -> None:
+    member = Awkward()
+    fleet = make(member1=member)
+    fleet.workers.want([deliver()])
+    fleet.is_told(1)
+    assert member.objects == held_by(OLD)
+    assert member.calls == ["deliver old"]
+    assert fleet.outcomes == [
+        Outcome(
+            target=target(),
+            report=Report(complete="old", reason=Reason.AVAILABLE),
+            observed_at=fleet.outcomes[0].observed_at,
+        )
+    ]
+    assert fleet.outcomes[0].observed_at.tzinfo is UTC
+
+
+def test_content_that_is_there_but_not_healthy_is_looked_at_until_it_is(make: Make) -> None:
+    """It is delivered once; the looks that see nothing new hand in nothing."""
+    member = Awkward()
+    member.is_slow(looks=5)
+    fleet = make(member1=member)
+    fleet.workers.want([deliver()])
+    fleet.is_told(2)
+    assert [reason for _, _, reason in fleet.told()] == [Reason.NOT_AVAILABLE, Reason.AVAILABLE]
+    assert member.calls == ["deliver old"] + ["observe old"] * 5
+
+
+def test_wanting_the_same_again_changes_nothing(make: Make) -> None:
+    member = Awkward()
+    member.is_slow(looks=20)
+    fleet = make(member1=member)
+    for _ in range(10):
+        fleet.workers.want([deliver()])
+    fleet.is_told(2)
+    assert member.calls.count("deliver old") == 1
+
+
+def test_content_that_is_removed_while_it_is_looked_at_is_delivered_again(make: Make) -> None:
+    member = Awkward()
+    member.becomes_unavailable()
+    fleet = make(member1=member)
+    fleet.workers.want([deliver()])
+    fleet.is_told(1)
+    member.forgets()
+    fleet.is_told(3)
+    assert [reason for _, _, reason in fleet.told()] == [
+        Reason.NOT_AVAILABLE,
+        Reason.INCOMPLETE,
+        Reason.NOT_AVAILABLE,
+    ]
+    assert member.calls.count("deliver old") == 2
+
+
+def test_a_silent_member_is_tried_with_longer_and_longer_pauses_and_told_of_once(make: Make) -> None:
+    member = Awkward()
+    member.falls_silent()
+    fleet = make(member1=member)
+    fleet.workers.want([deliver()])
+    fleet.until(lambda: len(fleet.pauses) >= 8)
+    assert fleet.pauses[:8] == [1, 2, 4, 8, 16, 32, 60, 60]
+    assert fleet.told() == [("member1", 1, Reason.UNREACHABLE)]
+    member.heals()
+    fleet.is_told(2)
+    assert fleet.told()[1] == ("member1", 1, Reason.AVAILABLE)
+
+
+def test_the_pauses_start_over_once_the_content_was_there(make: Make) -> None:
+    member = Awkward()
+    member.falls_silent()
+    fleet = make(member1=member)
+    fleet.workers.want([deliver()])
+    fleet.until(lambda: len(fleet.pauses) >= 3)
+    member.becomes_unavailable()
+    member._silent = False
+    fleet.is_told(2)
+    before = len(fleet.pauses)
+    member.falls_silent()
+    fleet.until(lambda: len(fleet.pauses) > before)
+    assert fleet.pauses[before] == 1
+
+
+def test_a_pause_is_anything_up_to_its_ceiling_and_a_minute_is_the_longest() -> None:
+    assert [pause_ceiling(failures) for failures in (0, 1, 5, 6, 10_000)] == [1, 2, 32, 60, 60]
+    pauses = [full_jitter(60) for _ in range(200)]
+    assert 0 <= min(pauses) < 20
+    assert 40 < max(pauses) <= 60
+
+
+def test_a_lost_reply_is_found_out_by_doing_it_again(make: Make) -> None:
+    member = Awkward()
+    member.loses_replies()
+    fleet = make(member1=member)
+    fleet.workers.want([deliver()])
+    fleet.is_told(1)
+    member.heals()
+    fleet.is_told(2)
+    assert [reason for _, _, reason in fleet.told()] == [Reason.UNREACHABLE, Reason.AVAILABLE]
+    assert len(member.log) == len(OLD.objects) + 2
+
+
+def test_a_refusal_is_told_with_the_members_words_and_tried_again(make: Make) -> None:
+    member = Awkward()
+    member.refuses("quota exceeded")
+    fleet = make(member1=member)
+    fleet.workers.want([deliver()])
+    fleet.until(lambda: len(member.calls) > 2)
+    assert fleet.told() == [("member1", 1, Reason.REFUSED)]
+    assert fleet.outcomes[0].report.message == "quota exceeded"
+
+
+def test_a_withdrawal_ends_when_nothing_is_left(make: Make) -> None:
+    member = Awkward()
+    member.deliver(WEB, OLD, fence(1))
+    member.falls_silent()
+    fleet = make(member1=member)
+    fleet.workers.want([withdraw(seq=2)])
+    fleet.is_told(1)
+    member.heals()
+    fleet.is_told(2)
+    assert [reason for _, _, reason in fleet.told()] == [Reason.UNREACHABLE, Reason.WITHDRAWN]
+    assert member.objects == {}
+
+
+def test_to_observe_never_writes_until_a_delivery_is_asked_for(make: Make) -> None:
+    member = Awkward()
+    fleet = make(member1=member)
+    fleet.workers.want([observe()])
+    fleet.until(lambda: len(member.calls) > 3)
+    assert (fleet.told(), member.log) == ([("member1", 1, Reason.INCOMPLETE)], [])
+    fleet.workers.want([deliver()])
+    fleet.is_told(2)
+    assert member.objects == held_by(OLD)
+
+
+def test_a_delivery_that_becomes_an_observation_goes_on_looking(make: Make) -> None:
+    """The plan says so once it knows that the content is there; what was told is not told again."""
+    member = Awkward()
+    member.becomes_unavailable()
+    fleet = make(member1=member)
+    fleet.workers.want([deliver()])
+    fleet.is_told(1)
+    fleet.workers.want([observe()])
+    member.heals()
+    fleet.is_told(2)
+    assert [reason for _, _, reason in fleet.told()] == [Reason.NOT_AVAILABLE, Reason.AVAILABLE]
+    assert member.calls.count("deliver old") == 1
+
+
+# -- what is told
+
+
+def test_the_first_report_is_always_handed_in_after_a_restart(make: Make) -> None:
+    member = Awkward()
+    first, second = make(member1=member), make(member1=member)
+    for fleet in (first, second):
+        fleet.workers.want([deliver()])
+        fleet.is_told(1)
+        assert fleet.told() == [("member1", 1, Reason.AVAILABLE)]
+
+
+def test_what_was_taken_and_is_still_wanted_is_looked_at_and_told_again(make: Make) -> None:
+    """Else an outcome that was lost before it was recorded would leave the cluster in flight for ever."""
+    member = Awkward()
+    fleet = make(member1=member)
+    fleet.workers.want([deliver()])
+    fleet.is_told(1)
+    fleet.workers.want([deliver()])
+    fleet.is_told(2)
+    assert member.calls == ["deliver old", "observe old"]
+
+
+def test_everything_is_told_again_when_asked_for(make: Make) -> None:
+    ill, well = Awkward(), Awkward()
+    ill.falls_silent()
+    fleet = make(ill=ill, well=well)
+    fleet.workers.want([deliver("ill"), deliver("well")])
+    fleet.is_told(2)
+    fleet.workers.tell_again()
+    fleet.is_told(4)
+    assert sorted(fleet.told()[2:]) == [("ill", 1, Reason.UNREACHABLE), ("well", 1, Reason.AVAILABLE)]
+
+
+def test_a_poke_ends_every_pause(make: Make) -> None:
+    member = Awkward()
+    member.falls_silent()
+    fleet = make(pause=3600, member1=member)
+    fleet.workers.want([deliver()])
+    fleet.is_told(1)
+    member.heals()
+    fleet.workers.poke_all()
+    fleet.is_told(2)
+    assert fleet.told()[1] == ("member1", 1, Reason.AVAILABLE)
+
+
+# -- intents that come and go
+
+
+def test_a_newer_intent_replaces_an_older_one_whose_call_is_finished_and_told(make: Make) -> None:
+    member = Held()
+    fleet = make(member1=member)
+    fleet.workers.want([deliver()])
+    assert member.entered.wait(LONG)
+    fleet.workers.want([deliver(seq=2, wanted="new")])
+    member.door.set()
+    fleet.is_told(2)
+    assert fleet.told() == [("member1", 1, Reason.AVAILABLE), ("member1", 2, Reason.AVAILABLE)]
+    assert member.objects == held_by(NEW)
+
+
+def test_of_two_intents_for_one_cluster_the_newer_is_carried_out(make: Make) -> None:
+    member = Awkward()
+    fleet = make(member1=member)
+    fleet.workers.want([deliver(seq=2, wanted="new"), deliver(seq=1)])
+    fleet.is_told(1)
+    assert member.calls == ["deliver new"]
+
+
+def test_what_is_no_longer_wanted_ends_after_its_call(make: Make) -> None:
+    member, other = Held(), Awkward()
+    member.becomes_unavailable()
+    fleet = make(member1=member, other=other)
+    fleet.workers.want([deliver()])
+    assert member.entered.wait(LONG)
+    fleet.workers.want([])
+    member.door.set()
+    fleet.is_told(1)
+    assert fleet.told() == [("member1", 1, Reason.NOT_AVAILABLE)]
+    other.is_slow(looks=10)
+    fleet.workers.want([deliver("other")])
+    fleet.is_told(3)
+    assert member.calls == ["deliver old"]
+
+
+def test_a_cluster_that_is_not_configured_waits_and_the_setting_is_named(make: Make) -> None:
+    fleet = make()
+    fleet.workers.want([deliver("member7")])
+    fleet.is_told(1)
+    assert fleet.outcomes[0].report == Report(
+        complete=None,
+        reason=Reason.NOT_CONFIGURED,
+        message="delivery.clusters.member7 is not in the settings",
+    )
+
+
+# -- many clusters
+
+
+def test_a_slow_member_delays_no_other(make: Make) -> None:
+    slow = Held()
+    others = {f"member{number}": Awkward() for number in range(20)}
+    fleet = make(slow=slow, **others)
+    fleet.workers.want([deliver("slow"), *(deliver(name) for name in others)])
+    fleet.is_told(20)
+    assert {cluster for cluster, _, _ in fleet.told()} == set(others)
+    slow.door.set()
+    fleet.is_told(21)
+
+
+def test_members_that_only_wait_for_their_next_look_take_no_worker(make: Make) -> None:
+    waiting = {f"member{number}": Awkward() for number in range(5)}
+    for member in waiting.values():
+        member.becomes_unavailable()
+    fleet = make(max_workers=1, **waiting, last=Awkward())
+    fleet.workers.want([deliver(name) for name in waiting])
+    fleet.is_told(5)
+    fleet.workers.want([*(deliver(name) for name in waiting), deliver("last")])
+    fleet.is_told(6)
+    assert fleet.told()[5] == ("last", 1, Reason.AVAILABLE)
+
+
+def test_no_more_clusters_are_called_at_a_time_than_there_are_workers(make: Make) -> None:
+    shared = Held()
+    fleet = make(max_workers=3, **{f"member{number}": shared for number in range(8)})
+    fleet.workers.want([deliver(f"member{number}") for number in range(8)])
+    fleet.until(lambda: shared.inside == 3)
+    shared.door.set()
+    fleet.is_told(8)
+    assert shared.most_inside == 3
+
+
+def test_the_calls_of_one_cluster_come_one_after_the_other(make: Make) -> None:
+    member = Held()
+    fleet = make(member1=member)
+    fleet.workers.want([deliver(), deliver(wanted="others", placement=OTHER)])
+    assert member.entered.wait(LONG)
+    member.door.set()
+    fleet.is_told(2)
+    assert member.most_inside == 1
+
+
+# -- errors
+
+
+class Broken(Awkward):
+    """A member whose backend has a bug."""
+
+    def deliver(self, *arguments: Any, **options: Any) -> Report:
+        raise KeyError("items")
+
+
+def test_a_bug_in_a_backend_is_logged_and_told_and_stays_with_its_member(make: Make) -> None:
+    fleet = make(broken=Broken(), well=Awkward())
+    with capture_logs() as logs:
+        fleet.workers.want([deliver("broken")])
+        fleet.is_told(1)
+    fleet.workers.want([deliver("broken"), deliver("well")])
+    fleet.is_told(2)
+    assert fleet.outcomes[0].report.message == "deliver failed with KeyError: 'items'"
+    assert fleet.told() == [("broken", 1, Reason.UNREACHABLE), ("well", 1, Reason.AVAILABLE)]
+    assert logs[0]["cluster"] == "broken"
+    assert logs[0]["exc_info"] is True
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(TemporaryError("gone\nfor \x1b[1mnow"), Reason.UNREACHABLE), (PermanentError("gone"), Reason.REFUSED)],
+)
+def test_content_that_cannot_be_had_is_told_like_a_member_that_cannot(error: Exception, reason: Reason) -> None:
+    woken = Event()
+
+    def nothing(action: Deliver | Observe) -> Content:
+        raise error
+
+    workers = Workers(lambda _: Awkward(), nothing, fence, Clock(), woken.set)
+    workers.want([deliver()])
+    assert woken.wait(LONG)
+    report = workers.take()[0].report
+    assert report.reason is reason
+    assert report.message.startswith("gone")
+    assert "\x1b" not in report.message
+    assert workers.close(LONG)
+
+
+def test_a_daemon_that_cannot_be_woken_does_not_stop_the_workers() -> None:
+    called = Event()
+
+    def wake() -> None:
+        called.set()
+        raise RuntimeError("no daemon")
+
+    member = Awkward()
+    member.is_slow(looks=3)
+    with capture_logs() as logs:
+        workers = Workers(lambda _: member, lambda _: OLD, fence, Clock(), wake, look_seconds=0.001)
+        workers.want([deliver()])
+        assert called.wait(LONG)
+        while not any(one.report.healthy for one in workers.take()):
+            called.wait(0.001)
+        assert workers.close(LONG)
+    assert logs[0]["event"] == "the daemon could not be told of an outcome"
+
+
+# -- the end
+
+
+def test_idle_is_when_nothing_runs_is_due_or_waits_to_be_taken(make: Make) -> None:
+    member = Held()
+    fleet = make(pause=3600, member1=member)
+    assert fleet.workers.idle()
+    fleet.workers.want([deliver()])
+    assert not fleet.workers.idle()
+    assert member.entered.wait(LONG)
+    assert not fleet.workers.idle()
+    member.falls_silent()
+    member.door.set()
+    assert fleet.woken.wait(LONG)
+    assert not fleet.workers.idle()
+    assert len(fleet.workers.take()) == 1
+    fleet.is_idle()
+    fleet.workers.poke_all()
+    assert not fleet.workers.idle()
+
+
+def test_closing_finishes_what_is_in_hand_and_starts_nothing_more(make: Make) -> None:
+    member, other = Held(), Awkward()
+    member.becomes_unavailable()
+    fleet = make(max_workers=1, member1=member, other=other)
+    fleet.workers.want([deliver(), deliver("other")])
+    assert member.entered.wait(LONG)
+    assert fleet.workers.close(0.01) is False
+    with waiting(lambda: fleet.workers.close(LONG)) as closed:
+        member.door.set()
+    assert closed == [True]
+    assert [one.target.cluster for one in fleet.workers.take()] == ["member1"]
+    fleet.workers.want([deliver("other")])
+    assert (member.calls, other.calls) == (["deliver old"], [])
+
+
+@contextmanager
+def waiting(call: Callable[[], object]) -> Iterator[list[object]]:
+    """Run the call in a thread beside the block, and wait for it after the block."""
+    answers: list[object] = []
+    thread = Thread(target=lambda: answers.append(call()))
+    thread.start()
+    yield answers
+    thread.join(LONG)
+
+
+def test_closing_before_anything_was_wanted_is_done_at_once(make: Make) -> None:
+    assert make().workers.close(0) is True
+
+
+# -- without threads
+
+
+NOW = datetime(2025, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("action", "report"),
+    [
+        (deliver(seq=2), Report(complete="old", reason=Reason.AVAILABLE)),
+        (observe(seq=1), Report(complete="old", reason=Reason.AVAILABLE)),
+        (withdraw(seq=2), Report(complete=None, reason=Reason.WITHDRAWN)),
+    ],
+)
+def test_an_action_is_carried_out_once_and_answers_its_own_intent(action: Action, report: Report) -> None:
+    member = Awkward()
+    member.deliver(WEB, OLD, fence(1))
+    outcome = carry_out(action, member, OLD, fence(action.target.seq), NOW)
+    assert outcome == Outcome(target=action.target, report=report, observed_at=NOW)
+
+
+def test_carrying_out_raises_nothing_whatever_the_member_does() -> None:
+    silent = Awkward()
+    silent.falls_silent()
+    assert carry_out(deliver(), silent, OLD, fence(1), NOW).report.reason is Reason.UNREACHABLE
+    assert carry_out(deliver(), Broken(), OLD, fence(1), NOW).report.reason is Reason.UNREACHABLE
+    assert carry_out(deliver(), None, OLD, fence(1), NOW).report.reason is Reason.NOT_CONFIGURED
