@@ -7,13 +7,14 @@ policy, 20 internal.
 import importlib
 import pkgutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from reconciler.errors import ReconcilerError, RefusedError, TemporaryError, UsageError
 
 OK, FAILED, USAGE, WAITING, REFUSED, INTERNAL = 0, 1, 2, 3, 4, 20
 
-_SHARED = ("options", "opening", "present")
+_SHARED = ("options", "opening", "present", "writing")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -53,7 +54,7 @@ def _say(error: ReconcilerError) -> int:
     return FAILED if isinstance(error, TemporaryError) else INTERNAL
 
 
-def _application():  # type: ignore[no-untyped-def]  # noqa: ANN202 - a typer or click application
+def _application() -> Callable[..., Any]:
     import typer  # noqa: PLC0415
 
     application = typer.Typer(

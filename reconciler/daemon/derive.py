@@ -28,8 +28,9 @@ class Derivation:
     def __init__(self, git: Git) -> None:
         """Begin before the first commit; `bring_to` does the work."""
         self._git = git
-        self.view = History()
+        self.view: History = History()
         self._follows: dict[str, str] = {}
+        self._introduced: dict[tuple[str, str], Commit] = {}
 
     def bring_to(self, head: str, follows: Mapping[str, str]) -> None:
         """Derive everything up to `head`; `follows` says where a commit follows another than its first parent.
@@ -106,15 +107,17 @@ class Derivation:
 
     def _candidate(self, declared: Declared) -> Candidate:
         approval = cast("Approval", declared.value)
-        commit = declared.changed
-        if len(commit.parents) > 1:
-            path = declared.document.path
-            blob = next(
-                (one.blob for one in log.listing(self._git, commit.sha, path) if one.path == path and one.blob), ""
-            )
-            commit = log.introduced(self._git, commit.parents[0], commit, path, blob) if blob else commit
+        name = (declared.changed.sha, declared.document.path)
+        if name not in self._introduced:
+            self._introduced[name] = self._introducing(declared.changed, declared.document.path)
         seen = self.view.approvals_seen[approval_mark(approval)]
-        return Candidate(approval=approval, first_seen=seen, introduced=commit)
+        return Candidate(approval=approval, first_seen=seen, introduced=self._introduced[name])
+
+    def _introducing(self, commit: Commit, path: str) -> Commit:
+        if len(commit.parents) < 2:  # noqa: PLR2004 - no merge: the commit itself
+            return commit
+        held = [one.blob for one in log.listing(self._git, commit.sha, path) if one.path == path and one.blob]
+        return log.introduced(self._git, commit.parents[0], commit, path, held[0]) if held else commit
 
 
 def _has_condition(declared: Declared) -> bool:

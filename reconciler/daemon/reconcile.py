@@ -11,7 +11,8 @@ from reconciler.clock import Clock
 from reconciler.core import codec
 from reconciler.core.actions import Action, Content, Deliver, Fence, Observe, Outcome, Reason, Target
 from reconciler.core.events import ClusterReported, Event
-from reconciler.core.model import Key, Problem, Run
+from reconciler.core.fold import apply_to_placement
+from reconciler.core.model import Commit, Key, Problem, Run
 from reconciler.core.rollout import Declarations, Plan, Waiting, absorb, plan
 from reconciler.core.status import PlacementState
 from reconciler.daemon.derive import Derivation, verified
@@ -66,6 +67,7 @@ class Reconciler:
         self._planned_head = ""
         self._last_status = ""
         self._said: set[str] = set()
+        self._found: tuple[Commit | None, tuple[Problem, ...]] | None = None
         self._contents: dict[tuple[str, int], Content] = {}
         self.workers = Workers(deliveries or self._delivery, self._content, self._fence, clock, on_outcome)
 
@@ -202,8 +204,8 @@ class Reconciler:
 
     def _held(self, status: store.Status, key: Key) -> str:
         """Say why a placement may not be touched: a log that was edited, or indices that history contradicts."""
-        if key in status.tampered:
-            return status.tampered[key]
+        if why := status.tampered.get(key) or status.tampered.get(store.ANY):
+            return why
         state = status.placements.get(key)
         if state is None:
             return ""
@@ -229,7 +231,10 @@ class Reconciler:
         )
 
     def _problems(self, status: store.Status) -> tuple[Problem, ...]:
-        problems = findings(self.derivation.view)
+        head = self.derivation.view.head
+        if self._found is None or self._found[0] != head:
+            self._found = (head, findings(self.derivation.view))
+        problems = self._found[1]
         for problem in problems:
             self._say_once("problem", file=f"{problem.path}:{problem.line}", rule=problem.rule, message=problem.message)
         tampered = tuple(
@@ -329,8 +334,6 @@ def _plan(
 
 
 def _folded(state: PlacementState, events: tuple[Event, ...]) -> PlacementState:
-    from reconciler.core.fold import apply_to_placement  # noqa: PLC0415
-
     for event in events:
         state = apply_to_placement(state, event)
     return state

@@ -8,7 +8,8 @@ inventory, opened, by compare-and-swap; write the objects; prune what left; clos
 So whatever is on the member because of us is listed before it is there, and a newer intent shuts out an older one.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol
 
@@ -21,7 +22,7 @@ from reconciler.redact import line
 FENCE_TRUST_SECONDS = 15.0
 """How long a fence that was read on a member is believed before it is read again."""
 
-_OPENING_TRIES = 5
+_SWAP_TRIES = 5
 
 _WORST_FIRST = {
     reason: place
@@ -183,7 +184,10 @@ class Store(Protocol):
 
     @property
     def trust_seconds(self) -> float:
-        """How old a fence may be before it is read again; `FENCE_TRUST_SECONDS`, less where reading is cheap."""
+        """How old a fence may be before it is read again: `FENCE_TRUST_SECONDS`, as a rule.
+
+        0 says more: nobody can move the fence between its check and the write that follows, as under a lock.
+        """
 
     def describe(self) -> dict[str, Any]:
         """Return what tells this member from others: version, identity, place."""
@@ -222,6 +226,11 @@ class FenceCheck:
             self._read_again()
             self._read_at = now  # the moment before the question: the answer may be as old as that
         self._passed += 1
+
+    @property
+    def may_have_strayed(self) -> bool:
+        """Whether something may have been written or deleted after the fence had moved."""
+        return self._passed > 0 and self._store.trust_seconds > 0
 
     def _read_again(self) -> None:
         inventory = self._store.read_inventory(self._placement).inventory
@@ -288,15 +297,15 @@ class FencedDelivery:
         conflicts = _conflicts(placement, content, untouchable)
         ours = tuple(body for body in content.objects if key_of(body) not in untouchable)
         check = FenceCheck(self._store, placement, fence)
-        held = self._open(placement, fence, tuple(key_of(body) for body in ours))
-        assert held.inventory is not None
-        unwell = conflicts + self._store.apply_objects(ours, check)
-        if not unwell:  # what left is kept until all that comes is there
-            leaving = tuple(key for key in to_prune(held.inventory, content) if key not in others)
-            unwell = self._store.delete_objects(leaving, check)
-        if unwell:
-            return report_of(None, unwell)
-        self._close(placement, held, closed(fence, content), check)
+        keys = tuple(key_of(body) for body in ours)
+        held = self._open(placement, fence, keys)
+        with self._confessing(placement, keys, check):
+            unwell = conflicts + self._store.apply_objects(ours, check)
+            if not unwell:  # what left is kept until all that comes is there
+                unwell = self._prune(to_prune(_inventory_of(held), content), others, check)
+            if unwell:
+                return report_of(None, unwell)
+            self._close(placement, held, closed(fence, content), check)
         return report_of(content.hash, self._store.look_at(content.objects))
 
     def _settled(self, placement: Key, content: Content, fence: Fence) -> Report | None:
@@ -325,17 +334,20 @@ class FencedDelivery:
             return Report(complete=None, reason=Reason.WITHDRAWN)
         check = FenceCheck(self._store, placement, fence)
         held = self._open(placement, fence, ())
-        assert held.inventory is not None
         others = claims(placement, self._store.inventories())
-        leaving = tuple(key for key in reversed(held.inventory.objects) if key not in others)
-        unwell = self._store.delete_objects(leaving, check)
-        if unwell:
-            return report_of(None, unwell)
-        self._close(placement, held, emptied(fence), check)
+        with self._confessing(placement, (), check):
+            unwell = self._prune(tuple(reversed(_inventory_of(held).objects)), others, check)
+            if unwell:
+                return report_of(None, unwell)
+            self._close(placement, held, emptied(fence), check)
         return Report(complete=None, reason=Reason.WITHDRAWN)
 
+    def _prune(self, keys: tuple[Key, ...], others: Mapping[Key, Key], check: FenceCheck) -> tuple[ObjectResult, ...]:
+        """Delete what is left of these once the other placements' objects are spared."""
+        return self._store.delete_objects(tuple(key for key in keys if key not in others), check)
+
     def _open(self, placement: Key, fence: Fence, keys: tuple[Key, ...]) -> Held:
-        for _ in range(_OPENING_TRIES):
+        for _ in range(_SWAP_TRIES):
             held = self._store.read_inventory(placement)
             judge(placement, held.inventory, fence)
             wanted = opened(held.inventory, fence, keys)
@@ -344,7 +356,7 @@ class FencedDelivery:
             swapped = self._store.swap_inventory(placement, held, wanted)
             if swapped is not None:
                 return swapped
-        raise TemporaryError(f"the inventory of {placement} changed {_OPENING_TRIES} times while it was to be written")
+        raise TemporaryError(f"the inventory of {placement} changed {_SWAP_TRIES} times while it was to be written")
 
     def _close(self, placement: Key, held: Held, inventory: Inventory, check: FenceCheck) -> None:
         if self._store.swap_inventory(placement, held, inventory) is not None:
@@ -354,6 +366,37 @@ class FencedDelivery:
             return  # somebody who carries out the same intent has closed it
         who = _intent(found.fence) if found is not None and found.fence > inventory.fence else "somebody else"
         raise check.lost(f"the inventory of {placement} was changed by {who} before it could be closed")
+
+    @contextmanager
+    def _confessing(self, placement: Key, keys: tuple[Key, ...], check: FenceCheck) -> Iterator[None]:
+        """When the fence is lost on the way, list in the newer inventory what may have been written after that.
+
+        Else a stray object would be in no inventory, and nobody would ever prune it. The newer inventory is marked as
+        not complete, so that the newer intent is delivered again.
+        """
+        try:
+            yield
+        except FenceLost:
+            if check.may_have_strayed:
+                self._confess(placement, keys)
+            raise
+
+    def _confess(self, placement: Key, keys: tuple[Key, ...]) -> None:
+        for _ in range(_SWAP_TRIES):
+            held = self._store.read_inventory(placement)
+            if held.inventory is None:
+                return
+            doubted = replace(
+                held.inventory, complete=None, objects=tuple(dict.fromkeys((*held.inventory.objects, *keys)))
+            )
+            if held.inventory == doubted or self._store.swap_inventory(placement, held, doubted) is not None:
+                return
+        raise TemporaryError(f"the inventory of {placement} changed {_SWAP_TRIES} times while it was to be doubted")
+
+
+def _inventory_of(held: Held) -> Inventory:
+    assert held.inventory is not None
+    return held.inventory
 
 
 # -- wording -------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Protocol, Self
@@ -119,10 +119,8 @@ class Mirror:
         with self._exclusively():
             self._read_tips()
             moved = [branch for branch, sha in wanted.items() if self._tips.get(branch) != sha]
-            if moved:
-                effects.perform("fetch", " ".join(moved), lambda: self._fetch(moved))
-            incoming = _refs(self.git, _INCOMING, tuple(moved)) if moved else {}
-            self._move({**{branch: self._tips[branch] for branch in wanted if branch not in moved}, **incoming})
+            incoming = self._bring(moved) if moved else {}
+            self._move({branch: incoming.get(branch) or self._tips[branch] for branch in wanted})
         return dict(self._tips)
 
     def confirm(self, branch: str, sha: str) -> None:
@@ -130,18 +128,25 @@ class Mirror:
         with self._exclusively():
             self._move({**self._tips, branch: sha})
 
-    def _fetch(self, branches: list[str]) -> None:
-        specs = [f"+refs/heads/{branch}:{_INCOMING}{branch}" for branch in branches]
-        options = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-auto-maintenance")
-        self.git.run("fetch", *options, "--", self.push_url, *specs, timeout=_FETCH)
+    def _bring(self, branches: list[str]) -> Heads:
+        """Fetch branches into refs of their own, and return where they are."""
+        self._update_refs(f"delete {_INCOMING}{branch}\n" for branch in branches)
+        effects.perform("fetch", " ".join(branches), lambda: _fetch(self.git, self.push_url, branches, _INCOMING))
+        incoming = _refs(self.git, _INCOMING, tuple(branches))
+        if len(incoming) < len(branches):  # git skips without an error what would make this repository shallow
+            raise GitError("fetch", 0, f"the remote keeps the history of {' and '.join(branches)} cut off (shallow)")
+        return incoming
 
     def _move(self, tips: Heads) -> None:
         """Set the tips in one transaction, and keep what would no longer be reachable."""
         changed = {branch for branch in {*tips, *self._tips} if tips.get(branch) != self._tips.get(branch)}
-        lines = [line for branch in sorted(changed) for line in self._ref_updates(branch, tips.get(branch))]
+        self._update_refs(line for branch in sorted(changed) for line in self._ref_updates(branch, tips.get(branch)))
+        self._tips = dict(tips)
+
+    def _update_refs(self, commands: Iterable[str]) -> None:
+        lines = list(commands)
         if lines:
             self.git.run("update-ref", "--stdin", stdin="".join(lines).encode())
-        self._tips = dict(tips)
 
     def _ref_updates(self, branch: str, new: str | None) -> Iterator[str]:
         old = self._tips.get(branch)
@@ -176,7 +181,7 @@ class Mirror:
         if exclusive:
             self._lock = self._take(fcntl.LOCK_EX | fcntl.LOCK_NB)
         with self._exclusively():
-            _remove_leftovers(self.git.directory)
+            _remove_leftovers(self.git.directory, alone=exclusive)
             if not self._is_usable(thorough=exclusive):
                 self.recreate()
             self._read_tips()
@@ -219,12 +224,14 @@ class Mirror:
         self._tips = _refs(self.git, _TRACKED, self.branches)
 
 
-def _remove_leftovers(repository: Path) -> None:
-    """Remove what a killed git left: its lock files, which would make each later fetch fail, and half-written packs.
+def _remove_leftovers(repository: Path, *, alone: bool) -> None:
+    """Remove what a killed git left: its lock files, which would make each later fetch fail, and half-written objects.
 
-    Only the owner of the directory's lock may do this.
+    Only the owner of the directory's lock may do this. Objects are written without it, so they are removed only
+    when nobody else can be there (`alone`).
     """
-    for path in [*repository.rglob("*.lock"), *(repository / "objects").rglob("tmp_*")]:
+    objects = (repository / "objects").rglob("tmp_*") if alone else ()
+    for path in [*repository.rglob("*.lock"), *objects]:
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
@@ -237,6 +244,12 @@ def _heads(git: Git, remote: str, branches: tuple[str, ...]) -> dict[str, str]:
     found = {name: sha for sha, _, name in (line.partition("\t") for line in answer.split("\n"))}
     # git takes the names for patterns: exact ones only
     return {branch: found[name] for branch, name in zip(branches, names, strict=True) if name in found}
+
+
+def _fetch(git: Git, remote: str, branches: list[str], prefix: str) -> None:
+    specs = [f"+refs/heads/{branch}:{prefix}{branch}" for branch in branches]
+    options = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-auto-maintenance")
+    git.run("fetch", *options, "--", remote, *specs, timeout=_FETCH)
 
 
 def _refs(git: Git, prefix: str, branches: tuple[str, ...]) -> dict[str, str]:
@@ -272,15 +285,10 @@ class Local:
         heads = self.heads()
         moved = [branch for branch, sha in heads.items() if self._tips.get(branch) != sha]
         if moved:
-            effects.perform("fetch", " ".join(moved), lambda: self._fetch(moved))
+            effects.perform("fetch", " ".join(moved), lambda: _fetch(self.git, self.push_url, moved, self._prefix))
         held = _refs(self.git, self._prefix, self.branches)
-        self._tips = {branch: held[branch] for branch in heads}
+        self._tips = {branch: sha for branch, sha in held.items() if branch in heads}
         return dict(self._tips)
-
-    def _fetch(self, branches: list[str]) -> None:
-        specs = [f"+refs/heads/{branch}:{self._prefix}{branch}" for branch in branches]
-        options = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-auto-maintenance")
-        self.git.run("fetch", *options, "--", self.push_url, *specs, timeout=_FETCH)
 
     def tip(self, branch: str) -> str | None:
         """Return the commit of the branch as of the last look, or None."""

@@ -113,50 +113,62 @@ def _fleet(commit: str, data: bytes) -> Fleet:
 
 
 def _trailer(git: Git, commit: str) -> tuple[str, str]:
+    """Return the recorded head and the time of the newest commit that records one; people's commits do not."""
     form = "--format=%(trailers:key=Observed-Commit,valueonly,separator=%x20)%n%cI"
-    lines = git.run("log", "-1", form, commit, "--").decode(errors="replace").splitlines()
+    found = git.run("log", "-1", "--first-parent", "--grep=^Observed-Commit: ", form, commit, "--")
+    lines = found.decode(errors="replace").splitlines()
+    if not lines or not lines[0].strip():
+        raise StatusUnreadableError(f"the status branch at {commit[:7]} records no observed commit: not one of ours")
     return lines[0].strip(), lines[1].strip()
 
 
+ANY = Key(group="", kind="*", name="*")
+"""Stands for every placement, where damage cannot be told to belong to one."""
+
+
 def _states(logs: Mapping[str, bytes]) -> tuple[dict[Key, PlacementState], dict[Key, str]]:
-    """Merge the logs of each placement by number, and fold them."""
+    """Merge the logs of each placement by number, and fold them; a placement whose logs are damaged has no state."""
     merged: dict[Key, list[Event]] = {}
     broken: dict[Key, str] = {}
     for path, data in sorted(logs.items()):
+        key = _owner(path, data)
         try:
-            read_back = [events.decode(json.loads(line)) for line in data.splitlines()]
-            key = _placement_of(path, read_back)
+            merged.setdefault(key, []).extend(log_events(data))
         except ValueError as error:
-            broken[_owner(path)] = f"StatusTampered: {path}: {error}"
-            continue
-        merged.setdefault(key, []).extend(read_back)
+            broken[key] = f"StatusTampered: {path}: {error}"
     states = {}
     for key, found in merged.items():
         try:
+            _check_numbers(found)
             states[key] = fold(key, found)
         except IllegalTransition as error:
-            broken[key] = f"StatusTampered: the log of {key} does not fold: {error}"
-    return states, broken
+            broken.setdefault(key, f"StatusTampered: the log of {key} does not fold: {error}")
+    return {key: state for key, state in states.items() if key not in broken}, broken
 
 
-def _placement_of(path: str, found: list[Event]) -> Key:
+def _check_numbers(found: list[Event]) -> None:
+    """Refuse a log with a hole: a file of it was removed, and what it said must not happen a second time."""
+    numbers = sorted(event.seq for event in found)
+    if numbers != list(range(1, len(numbers) + 1)):
+        missing = sorted(set(range(1, numbers[-1] + 1)) - set(numbers))
+        raise IllegalTransition(f"events {missing[:5]} are missing, or some are there twice")
+
+
+def _owner(path: str, data: bytes) -> Key:
+    """Return the placement that a log belongs to; `ANY` when a run's log does not say it."""
     if path.startswith("placements/"):
         return layout.placement_key(path)
-    first = found[0] if found else None
-    if not isinstance(first, events.RunSeen):
-        raise ValueError("the log does not begin with RunSeen")
-    return placement_of(first.key, first.spec["placementName"])
+    try:
+        first = events.decode(json.loads(data.split(b"\n", 1)[0]))
+    except ValueError:
+        return ANY
+    return placement_of(first.key, first.spec["placementName"]) if isinstance(first, events.RunSeen) else ANY
 
 
 def placement_of(run: Key, name: str) -> Key:
     """Return the key of the placement that a run names."""
     kind = "ResourcePlacement" if run.namespace else "ClusterResourcePlacement"
     return Key(group=run.group, kind=kind, namespace=run.namespace, name=name)
-
-
-def _owner(path: str) -> Key:
-    """Name something for a log that cannot be read: its own folder, so that at least nothing else is held."""
-    return layout.placement_key(path) if path.startswith("placements/") else Key(group="", kind="Log", name=path)
 
 
 def _touched(states: Mapping[Key, PlacementState], files: Mapping[str, bytes]) -> dict[Key, str]:
@@ -167,6 +179,9 @@ def _touched(states: Mapping[Key, PlacementState], files: Mapping[str, bytes]) -
             path = f"{layout.run_folder(run)}/run.yaml"
             if files.get(path) != render_run(run):
                 found[key] = f"StatusTampered: {path} is not what its events say; restore it from the branch's history"
+        path = f"{layout.placement_folder(key)}/clusters.yaml"
+        if files.get(path) != render_clusters(state):
+            found[key] = f"StatusTampered: {path} is not what the events say; restore it from the branch's history"
     return found
 
 

@@ -1,8 +1,11 @@
 """The pure parts that every backend shares, and the awkward member that the other tests rely on."""
 
+from collections.abc import Callable
+
 import pytest
 
-from reconciler.core.actions import Content, ObjectResult, Reason, Report
+from reconciler.core.actions import Content, Fence, ObjectResult, Reason, Report
+from reconciler.core.model import Body
 from reconciler.delivery import base
 from reconciler.delivery.base import (
     FenceCheck,
@@ -65,7 +68,7 @@ def test_an_equal_or_higher_fence_may_write_and_so_may_anybody_where_nothing_is(
     ("refused", "error"),
     [(fence(1), FenceLost), (fence(9, epoch=0), FenceLost), (fence(9, repository="z"), NotOurs)],
 )
-def test_a_lower_fence_and_another_repository_may_not_write(refused: base.Fence, error: type[Exception]) -> None:
+def test_a_lower_fence_and_another_repository_may_not_write(refused: Fence, error: type[Exception]) -> None:
     with pytest.raises(error):
         judge(WEB, Inventory(fence=fence(2)), refused)
 
@@ -138,6 +141,62 @@ def test_a_report_names_the_worst_first_and_is_complete_only_while_nothing_is_wo
         message=refused.message,
         results=(refused, missing, waiting),
     )
+
+
+# -- a fence that is lost
+
+
+def late(monkeypatch: pytest.MonkeyPatch, member: Awkward, act: Callable[[], object]) -> None:
+    """Let somebody else act once, just before objects are written."""
+    plain, acts = member.memory.apply_objects, [act]
+
+    def apply(objects: tuple[Body, ...], check_fence: Callable[[], None]) -> tuple[ObjectResult, ...]:
+        if acts:
+            acts.pop()()
+        return plain(objects, check_fence)
+
+    monkeypatch.setattr(member.memory, "apply_objects", apply)
+
+
+def test_a_delivery_that_came_too_late_puts_the_newer_inventory_in_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it may have written is listed there, so that the newer intent prunes it."""
+    member = Awkward()
+    late(monkeypatch, member, lambda: member.deliver(WEB, NEW, fence(2)))
+    assert member.deliver(WEB, OLD, fence(1)).reason is Reason.FENCE_LOST
+    new, old = (tuple(key_of(body) for body in one.objects) for one in (NEW, OLD))
+    listed = new + tuple(key for key in old if key not in new)
+    assert member.memory.read_inventory(WEB).inventory == Inventory(fence=fence(2), complete=None, objects=listed)
+
+
+def test_a_delivery_whose_inventory_vanished_brings_no_other_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    member = Awkward()
+    late(monkeypatch, member, member.forgets)
+    assert member.deliver(WEB, OLD, fence(1)).reason is Reason.FENCE_LOST
+    assert member.memory.held == {}
+    assert member.deliver(WEB, OLD, fence(1)).healthy
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["at the opening write", "once begun"])
+def test_an_inventory_that_never_stands_still_is_given_up_for_now(
+    monkeypatch: pytest.MonkeyPatch,
+    begun: bool,  # noqa: FBT001 - a case of a table
+) -> None:
+    member = Awkward()
+
+    def spoil() -> None:
+        monkeypatch.setattr(member.memory, "swap_inventory", lambda *_: None)
+
+    def overtake_and_spoil() -> None:
+        member.deliver(WEB, NEW, fence(2))
+        spoil()
+
+    if begun:
+        late(monkeypatch, member, overtake_and_spoil)
+    else:
+        spoil()
+    report = member.deliver(WEB, OLD, fence(1))
+    assert (report.complete, report.reason) == (None, Reason.UNREACHABLE)
+    assert "changed 5 times" in report.message
 
 
 # -- the awkward member

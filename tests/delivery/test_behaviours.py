@@ -215,17 +215,22 @@ def meddle(monkeypatch: pytest.MonkeyPatch, bench: Bench, method: str, number: i
 
 
 @pytest.mark.parametrize("method", ["apply_objects", "delete_objects", "swap_inventory"])
-def test_a_newer_intent_that_comes_in_between_makes_the_older_one_lose_its_fence(
+def test_a_newer_intent_that_comes_in_between_ends_up_on_the_member_whole_and_alone(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
-    """Whether it is seen before an object or only at the closing write, the older intent never reports success."""
+    """Wherever the older one sees it, it never reports success, and what it wrote too late is pruned."""
+    third = content("third", config_map("kept", "3"), config_map("third"))
     bench.delivery.deliver(WEB, OLD, fence(1))
-    newer = Inventory(fence=fence(3), complete="newer", objects=keys(NEW))
-    meddle(monkeypatch, bench, method, 2 if method == "swap_inventory" else 1, lambda: put_inventory(bench, newer))
+    number = 2 if method == "swap_inventory" else 1
+    meddle(monkeypatch, bench, method, number, lambda: bench.delivery.deliver(WEB, third, fence(3)))
     report = bench.delivery.deliver(WEB, NEW, fence(2))
     assert (report.complete, report.reason) == (None, Reason.FENCE_LOST)
     assert "intent 3 of epoch 1" in report.message
-    assert bench.inventory() == newer
+    seen = bench.delivery.observe(WEB, third, fence(3))
+    assert seen.complete is None or bench.objects() == held_by(third)
+    assert bench.delivery.deliver(WEB, third, fence(3)) == Report(complete="third", reason=Reason.AVAILABLE)
+    assert bench.objects() == held_by(third)
+    assert bench.inventory() == Inventory(fence=fence(3), complete="third", objects=keys(third))
 
 
 def put_inventory(bench: Bench, inventory: Inventory) -> None:
@@ -238,10 +243,10 @@ def test_a_newer_intent_during_a_withdrawal_makes_it_lose_its_fence(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench.delivery.deliver(WEB, OLD, fence(1))
-    newer = Inventory(fence=fence(3), objects=keys(OLD))
-    meddle(monkeypatch, bench, "swap_inventory", 2, lambda: put_inventory(bench, newer))
+    meddle(monkeypatch, bench, "delete_objects", 1, lambda: bench.delivery.deliver(WEB, NEW, fence(3)))
     assert bench.delivery.withdraw(WEB, fence(2)).reason is Reason.FENCE_LOST
-    assert bench.inventory() == newer
+    assert bench.delivery.deliver(WEB, NEW, fence(3)) == WELL_NEW
+    assert bench.objects() == held_by(NEW)
 
 
 def test_an_inventory_that_changes_at_the_opening_write_is_read_again(
@@ -402,6 +407,25 @@ def test_where_co_ownership_is_allowed_an_object_stays_until_its_last_owner_leav
     assert bench.objects() == held_by(shared)
     bench.delivery.withdraw(WEB, fence(2))
     assert bench.objects() == {}
+
+
+def test_a_co_owned_object_that_leaves_one_content_stays_for_the_other(bench: Bench) -> None:
+    shared = content("shared", config_map("shared"))
+    bench.delivery.deliver(OTHER, shared, fence(1))
+    bench.delivery.deliver(WEB, shared, fence(1), allow_co_ownership=True)
+    mine = content("mine", config_map("mine"))
+    assert bench.delivery.deliver(WEB, mine, fence(2)).reason is Reason.AVAILABLE
+    assert bench.objects() == held_by(shared, mine)
+
+
+def test_trying_a_delivery_in_conflict_again_writes_nothing(bench: Bench, door: Door) -> None:
+    bench.delivery.deliver(OTHER, content("others", config_map("shared")), fence(1))
+    wanted = content("web", config_map("shared", "2"), config_map("mine"))
+    reports = [bench.delivery.deliver(WEB, wanted, fence(1))]
+    door.forget()
+    reports.append(bench.delivery.deliver(WEB, wanted, fence(1)))
+    assert reports[0] == reports[1]
+    assert door.log == []
 
 
 def test_placements_of_equal_name_in_different_scopes_keep_apart(bench: Bench) -> None:

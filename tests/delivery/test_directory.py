@@ -177,6 +177,17 @@ def test_a_link_in_an_objects_place_is_replaced_and_what_it_points_to_stays(tmp_
     assert not (folder / "shop/ConfigMap/kept.yaml").is_symlink()
 
 
+def test_a_link_to_the_very_same_text_is_not_the_object(tmp_path: Path) -> None:
+    """What it points to may change without anybody touching the member."""
+    delivery, file = member(tmp_path / "m"), tmp_path / "m/shop/ConfigMap/kept.yaml"
+    delivery.deliver(WEB, OLD, fence(1))
+    file.rename(tmp_path / "moved.yaml")
+    file.symlink_to(tmp_path / "moved.yaml")
+    assert delivery.observe(WEB, OLD, fence(1)).message == "ConfigMap shop/kept is missing"
+    assert delivery.deliver(WEB, OLD, fence(1)).reason is Reason.AVAILABLE
+    assert not file.is_symlink()
+
+
 def test_our_own_folder_as_a_link_is_refused(tmp_path: Path) -> None:
     elsewhere, folder = tmp_path / "elsewhere", tmp_path / "m"
     elsewhere.mkdir()
@@ -289,6 +300,43 @@ def test_a_lock_that_another_process_keeps_is_given_up_after_a_while(
     assert report.reason is Reason.UNREACHABLE
     assert "another process holds" in report.message
     assert delivery.deliver(WEB, NEW, fence(2)).reason is Reason.AVAILABLE
+
+
+def test_an_object_of_an_older_intent_is_not_written_once_a_newer_one_has_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing has to be delivered again for that: not one object comes too late."""
+    bench = directory_bench(tmp_path)
+    plain, calls = DirectoryStore._apply, []
+
+    def apply(store: DirectoryStore, body: Body, check_fence: Callable[[], None]) -> object:
+        calls.append(body)
+        if len(calls) == 2:
+            bench.delivery.deliver(WEB, NEW, fence(3))
+        return plain(store, body, check_fence)
+
+    monkeypatch.setattr(DirectoryStore, "_apply", apply)
+    report = bench.delivery.deliver(WEB, OLD, fence(2))
+    assert report.reason is Reason.FENCE_LOST
+    assert "up to 1 objects were written" in report.message
+    assert bench.objects() == held_by(NEW)
+    assert bench.delivery.observe(WEB, NEW, fence(3)).reason is Reason.AVAILABLE
+
+
+def test_no_newer_intent_can_begin_while_an_object_is_written(
+    tmp_path: Path, door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(directory, "LOCK_SECONDS", 0.02)
+    bench, newer = directory_bench(tmp_path), []
+
+    def perform(kind: str, what: str, effect: Callable[[], object]) -> object:
+        if what.startswith("write ConfigMap"):
+            newer.append(bench.delivery.deliver(WEB, NEW, fence(3)).reason)
+        return effect()
+
+    monkeypatch.setattr("reconciler.effects.perform", perform)
+    assert bench.delivery.deliver(WEB, OLD, fence(2)).reason is Reason.AVAILABLE
+    assert newer == [Reason.UNREACHABLE] * 2
 
 
 def test_an_older_delivery_never_writes_an_object_after_a_newer_one_has_begun(

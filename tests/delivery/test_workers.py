@@ -24,6 +24,7 @@ from reconciler.core.actions import (
     Withdraw,
 )
 from reconciler.core.model import Key
+from reconciler.delivery import workers
 from reconciler.delivery.base import Delivery
 from reconciler.delivery.workers import Workers, carry_out, full_jitter, pause_ceiling
 from reconciler.errors import PermanentError, TemporaryError
@@ -88,6 +89,7 @@ class Fleet:
             self.woken.wait(0.005)
             self.woken.clear()
             self.outcomes += self.workers.take()
+        self.outcomes += self.workers.take()
 
     def told(self) -> list[tuple[str, int, Reason]]:
         return [(one.target.cluster, one.target.seq, one.report.reason) for one in self.outcomes]
@@ -114,7 +116,7 @@ def make() -> Iterator[Make]:
             pauses.append(ceiling)
             return pause
 
-        workers = Workers(
+        crew = Workers(
             members.get,
             lambda action: CONTENTS[action.hash],
             fence,
@@ -124,12 +126,12 @@ def make() -> Iterator[Make]:
             max_workers=max_workers,
             jitter=jitter,
         )
-        made.append(workers)
-        return Fleet(members=members, workers=workers, woken=woken, pauses=pauses)
+        made.append(crew)
+        return Fleet(members=members, workers=crew, woken=woken, pauses=pauses)
 
     yield make
-    for workers in made:
-        workers.close(LONG)
+    for crew in made:
+        crew.close(LONG)
 
 
 # -- one job
@@ -268,6 +270,18 @@ def test_to_observe_never_writes_until_a_delivery_is_asked_for(make: Make) -> No
     fleet.workers.want([deliver()])
     fleet.is_told(2)
     assert member.objects == held_by(OLD)
+
+
+def test_a_delivery_that_follows_an_observation_is_told_even_if_nothing_is_new(make: Make) -> None:
+    member = Awkward()
+    member.deliver(WEB, OLD, fence(1))
+    fleet = make(member1=member)
+    fleet.workers.want([observe()])
+    fleet.is_told(1)
+    fleet.workers.want([deliver()])
+    fleet.is_told(2)
+    assert fleet.told() == [("member1", 1, Reason.AVAILABLE)] * 2
+    assert member.calls == ["deliver old", "observe old", "deliver old"]
 
 
 def test_a_delivery_that_becomes_an_observation_goes_on_looking(make: Make) -> None:
@@ -459,14 +473,14 @@ def test_content_that_cannot_be_had_is_told_like_a_member_that_cannot(error: Exc
     def nothing(action: Deliver | Observe) -> Content:
         raise error
 
-    workers = Workers(lambda _: Awkward(), nothing, fence, Clock(), woken.set)
-    workers.want([deliver()])
+    crew = Workers(lambda _: Awkward(), nothing, fence, Clock(), woken.set)
+    crew.want([deliver()])
     assert woken.wait(LONG)
-    report = workers.take()[0].report
+    report = crew.take()[0].report
     assert report.reason is reason
     assert report.message.startswith("gone")
     assert "\x1b" not in report.message
-    assert workers.close(LONG)
+    assert crew.close(LONG)
 
 
 def test_a_daemon_that_cannot_be_woken_does_not_stop_the_workers() -> None:
@@ -479,13 +493,31 @@ def test_a_daemon_that_cannot_be_woken_does_not_stop_the_workers() -> None:
     member = Awkward()
     member.is_slow(looks=3)
     with capture_logs() as logs:
-        workers = Workers(lambda _: member, lambda _: OLD, fence, Clock(), wake, look_seconds=0.001)
-        workers.want([deliver()])
+        crew = Workers(lambda _: member, lambda _: OLD, fence, Clock(), wake, look_seconds=0.001)
+        crew.want([deliver()])
         assert called.wait(LONG)
-        while not any(one.report.healthy for one in workers.take()):
+        while not any(one.report.healthy for one in crew.take()):
             called.wait(0.001)
-        assert workers.close(LONG)
+        assert crew.close(LONG)
     assert logs[0]["event"] == "the daemon could not be told of an outcome"
+
+
+def test_a_system_without_a_free_thread_is_tried_again(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    failures = [RuntimeError("can't start new thread")]
+
+    class Scarce(Thread):
+        def start(self) -> None:
+            if self.name.startswith("member") and failures:
+                raise failures.pop()
+            super().start()
+
+    monkeypatch.setattr(workers, "Thread", Scarce)
+    fleet = make(member1=Awkward())
+    with capture_logs() as logs:
+        fleet.workers.want([deliver()])
+        fleet.is_told(1)
+    assert fleet.told() == [("member1", 1, Reason.AVAILABLE)]
+    assert [log["event"] for log in logs] == ["no thread for a member"]
 
 
 # -- the end

@@ -322,7 +322,7 @@ _values = st.recursive(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(value=_values)
 def test_what_was_dumped_reads_as_it_was(value):
     text = yaml.dump(value)
@@ -370,7 +370,7 @@ _SNIPPETS += [
 _bytes = st.one_of(st.binary(max_size=200), st.lists(st.sampled_from(_SNIPPETS), max_size=60).map(b"".join))
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(data=_bytes, path=st.sampled_from(["a.yaml", "a.json"]))
 def test_no_bytes_make_it_raise_and_the_verdict_is_always_the_same(data, path):
     read = yaml.read(path, data, lines=True)

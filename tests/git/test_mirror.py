@@ -108,6 +108,19 @@ def test_a_remote_that_is_away_keeps_the_tips(mirror, remote, clone):
     assert mirror.tip("main") == tip
 
 
+def test_a_remote_with_a_cut_off_history_is_refused_not_taken_for_empty(mirror, clone, remote, tmp_path):
+    """git itself skips such branches without a word."""
+    tip = mirror.tip("main")
+    servers.commit(clone, {"file": "1"})
+    push(clone)
+    servers.git(tmp_path, "clone", "--quiet", "--bare", "--depth=1", f"file://{remote}", "shallow.git")
+    shutil.rmtree(remote)
+    (tmp_path / "shallow.git").rename(remote)
+    with pytest.raises(GitError, match=r"the history of main cut off \(shallow\)"):
+        mirror.fetch()
+    assert mirror.tip("main") == tip
+
+
 def test_a_damaged_object_stops_the_fetch_and_keeps_the_tips(mirror, clone, remote):
     tip = mirror.tip("main")
     newest = servers.commit(clone, {"file": "content"})

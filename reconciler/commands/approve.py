@@ -1,0 +1,112 @@
+"""`reconciler approve`: commit the approval that an open gate asks for."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from reconciler.commands import options
+
+if TYPE_CHECKING:
+    from reconciler.core.status import Gate, RunStatus, StageFacts
+    from reconciler.status_branch.store import Status
+
+
+def register(application: typer.Typer) -> None:
+    """Add the command."""
+    application.command("approve")(approve)
+
+
+def approve(
+    run: Annotated[str, typer.Argument(help="The run's name.")],
+    stage: Annotated[str, typer.Argument(help="The stage whose gate is to pass.")],
+    namespace: options.Namespace = "",
+    before: Annotated[bool, typer.Option("--before", help="The gate before the stage.")] = False,
+    message: Annotated[str, typer.Option("--message", "-m", help="Why, for the record.")] = "approved",
+    repo: options.Repo = ".",
+    branch: options.Branch = "main",
+    status_branch: options.StatusBranch = "fleet-status",
+    dry_run: options.DryRun = False,
+    to_branch: options.ToBranch = None,
+) -> None:
+    """Commit an approval for a gate that is open now."""
+    from reconciler.clock import wall  # noqa: PLC0415
+    from reconciler.commands.opening import open_fleet  # noqa: PLC0415
+    from reconciler.commands.writing import commit  # noqa: PLC0415
+    from reconciler.documents import yaml  # noqa: PLC0415
+    from reconciler.errors import RefusedError  # noqa: PLC0415
+
+    fleet = open_fleet(repo, branch, status_branch)
+    if fleet.status is None:
+        raise RefusedError(f"there is no branch {status_branch}, so no gate is open: reconciler init")
+    status, found, gate = _gate(fleet.status, run, stage, namespace, before=before)
+    body = _approval(status, found, gate, message, wall().strftime("%Y-%m-%dT%H:%M:%SZ"))
+    folder = f"approvals/{namespace}" if namespace else "approvals"
+    commit(
+        fleet,
+        {f"{folder}/{gate.request}.yaml": yaml.dump(body).encode()},
+        f"Approve stage {stage} of {run}\n\n{message}\n",
+        dry_run=dry_run,
+        to_branch=to_branch,
+    )
+
+
+def _gate(
+    status: "Status", name: str, stage: str, namespace: str, *, before: bool
+) -> "tuple[RunStatus, StageFacts, Gate]":
+    """Find the open approval gate, or say exactly why there is none."""
+    from reconciler.core.status import When  # noqa: PLC0415
+    from reconciler.errors import RefusedError  # noqa: PLC0415
+
+    runs = [
+        run
+        for state in status.placements.values()
+        for run in state.runs.values()
+        if (run.key.name, run.key.namespace) == (name, namespace)
+    ]
+    if not runs:
+        raise RefusedError(
+            f"the daemon has not seen a run {name}" + (f" in namespace {namespace}" if namespace else "")
+        )
+    run = max(runs, key=lambda one: one.position)
+    found = next((one for one in run.stages if one.name == stage), None)
+    if found is None:
+        names = ", ".join(one.name for one in run.stages) or "none yet"
+        raise RefusedError(f"run {name} has no stage {stage}; its stages are: {names}")
+    side = When.BEFORE if before else When.AFTER
+    gate = next((one for one in found.gates_of(side) if one.task.type == "Approval"), None)
+    if gate is None:
+        raise RefusedError(f"no approval is asked for {side} stage {stage} of run {name}")
+    if gate.passed_at is not None:
+        raise RefusedError(f"stage {stage} of run {name} was approved before, by commit {_by(gate)}")
+    if gate.opened_at is None:
+        raise RefusedError(f"the gate {side} stage {stage} of run {name} is not open yet: an approval would not count")
+    return run, found, gate
+
+
+def _by(gate: "Gate") -> str:
+    return gate.approval.commit[:7] if gate.approval is not None else "unknown"
+
+
+def _approval(run: "RunStatus", stage: "StageFacts", gate: "Gate", message: str, now: str) -> dict[str, object]:
+    from reconciler.core.conditions import API_VERSION, approval_kind  # noqa: PLC0415
+    from reconciler.core.model import PREFIX  # noqa: PLC0415
+
+    condition = {
+        "lastTransitionTime": now,
+        "message": message,
+        "observedGeneration": 1,
+        "reason": "Approved",
+        "status": "True",
+        "type": "Approved",
+    }
+    return {
+        "apiVersion": API_VERSION,
+        "kind": approval_kind(run.key),
+        "metadata": {
+            "annotations": {PREFIX + "request-uid": gate.request_uid},
+            "name": gate.request,
+            **({"namespace": run.key.namespace} if run.key.namespace else {}),
+        },
+        "spec": {"parentStageRollout": run.key.name, "targetStage": stage.name},
+        "status": {"conditions": [condition]},
+    }

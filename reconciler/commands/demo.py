@@ -1,0 +1,232 @@
+"""`reconciler demo`: the tutorial from merge to done and back, through the same commands that anybody would use."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from reconciler.git.mirror import Local
+
+_WAIT = "2s"
+"""What the tutorial's waits are shortened to."""
+
+_PERSON = {
+    "GIT_AUTHOR_NAME": "Dana Demo",
+    "GIT_AUTHOR_EMAIL": "dana@example.com",
+    "GIT_COMMITTER_NAME": "Dana Demo",
+    "GIT_COMMITTER_EMAIL": "dana@example.com",
+}
+
+
+def register(application: typer.Typer) -> None:
+    """Add the command."""
+    application.command("demo")(demo)
+
+
+def demo(
+    keep: Annotated[Path | None, typer.Option("--keep", help="Leave everything in this folder, to explore.")] = None,
+) -> None:
+    """Watch the tutorial happen: three members, stages, a wait, an approval, and the way back; both scopes."""
+    from reconciler.errors import UsageError  # noqa: PLC0415
+
+    if keep is not None:
+        if keep.exists() and any(keep.iterdir()):
+            raise UsageError(f"{keep} is not empty")
+        keep.mkdir(parents=True, exist_ok=True)
+        _Demo(keep.resolve()).run()
+        return
+    with tempfile.TemporaryDirectory(prefix="reconciler-demo-") as folder:
+        _Demo(Path(folder)).run()
+    typer.echo("\nto keep the workspace and explore it: reconciler demo --keep DIR")
+
+
+class _Demo:
+    """A workspace: a bare remote, folders for members, a daemon, and a person who commits."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.remote = folder / "fleet.git"
+        self.environment = {**os.environ, **_PERSON, "RECONCILER_REPO": str(self.remote), "NO_COLOR": "1"}
+
+    def run(self) -> None:
+        """Tell the whole story."""
+        os.environ.update(_PERSON)
+        self._init()
+        self._merge("Add the fleet, and the first version of two applications", self._first_files())
+        with self._serving():
+            self._cluster_scoped()
+            self._namespaced()
+        self._leave()
+
+    # -- the two tabs ------------------------------------------------------------------------------------------
+
+    def _cluster_scoped(self) -> None:
+        _say("Part one: a ClusterResourcePlacement. The ConfigMap changes from value1 to value2.")
+        changed = self._edited("resources/test-namespace.yaml", "value1", "value2")
+        self._merge("Set key to value2", {"resources/test-namespace.yaml": changed})
+        self._until("get", "crs", "example-placement-1-snapshot")
+        self._do("get", "clusterresourcesnapshots", "--show-labels")
+        self._roll_out("example-run", "csur", "careq")
+        self._show("test-namespace/ConfigMap/test-cm.yaml")
+        self._do("get", "crp", "example-placement")
+        _say("The way back: a second run, with the snapshot before.")
+        self._roll_out("example-run-2", "csur", "careq")
+        self._show("test-namespace/ConfigMap/test-cm.yaml")
+
+    def _namespaced(self) -> None:
+        namespace = ("-n", "my-app-namespace")
+        _say("Part two: a ResourcePlacement. First its namespace, by a placement that carries nothing else.")
+        self._merge("Place the namespace", _article("runs/my-app-namespace.yaml"))
+        self._do("wait", "my-app-namespace", "--timeout", "30s")
+        _say("The Deployment goes from nginx 1.20 to 1.21.")
+        changed = self._edited("resources/my-app-namespace.yaml", "nginx:1.20", "nginx:1.21")
+        self._merge("Update web-app to nginx 1.21", {"resources/my-app-namespace.yaml": changed})
+        self._roll_out("web-app-rollout-v1-21", "sur", "areq", *namespace)
+        self._show("my-app-namespace/Deployment.apps/web-app.yaml", "image:")
+        self._roll_out("web-app-rollback-v1-20", "sur", "areq", *namespace)
+        self._show("my-app-namespace/Deployment.apps/web-app.yaml", "image:")
+
+    def _roll_out(self, run: str, noun: str, approvals: str, *namespace: str) -> None:
+        """Merge a run, watch it to its approval, approve, and watch it end."""
+        self._merge(f"Start {run}", _article(f"runs/{run}.yaml"))
+        with self._watching(run, *namespace):
+            self._quietly("wait", run, "--for", "approval", "--timeout", "60s", *namespace)
+        self._do("get", approvals, *namespace)
+        self._do("approve", run, "canary", "--message", "lgtm", *namespace)
+        self._quietly("wait", run, "--timeout", "60s", *namespace)
+        self._do("tree", run, *namespace)
+        self._do("get", noun, *namespace)
+
+    # -- what a person does --------------------------------------------------------------------------------------
+
+    def _init(self) -> None:
+        from reconciler.git.run import PERSON, Git  # noqa: PLC0415
+
+        _say(f"A remote repository in {self.remote}, and its status branch.")
+        self.remote.mkdir()
+        Git(directory=self.remote, profile=PERSON).run("init", "--quiet", "--bare", "--initial-branch", "main")
+        self._do("init", "--repo", str(self.remote))
+
+    def _first_files(self) -> dict[str, bytes]:
+        tops = ("clusters", "resources", "placements", "strategies")
+        found = {path: data for top in tops for path, data in _article(top).items()}
+        return {path: re.sub(rb"waitTime: \S+", b"waitTime: " + _WAIT.encode(), data) for path, data in found.items()}
+
+    def _edited(self, path: str, old: str, new: str) -> bytes:
+        return _article(path)[path].replace(old.encode(), new.encode())
+
+    def _merge(self, subject: str, changes: Mapping[str, bytes]) -> None:
+        """Commit and push to main as a person would."""
+        from reconciler.git import publish  # noqa: PLC0415
+
+        local = self._local()
+        new = publish.write_person_commit(
+            local.git, base=local.tip("main"), changes=dict(changes), message=f"{subject}\n"
+        )
+        publish.push(local, "main", new, local.tip("main"))
+        typer.secho(f"\n» pushed {new[:7]} to main: {subject}", bold=True)
+        for path in sorted(changes):
+            typer.echo(f"    {path}")
+
+    def _local(self) -> "Local":
+        from reconciler.git.mirror import open_local  # noqa: PLC0415
+
+        return open_local(self.remote, ("main", "fleet-status"))
+
+    # -- commands -------------------------------------------------------------------------------------------------
+
+    def _command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "reconciler", *arguments]
+
+    def _do(self, *arguments: str) -> None:
+        """Run a command in the open; a failure ends the demo."""
+        typer.secho(f"\n$ reconciler {' '.join(arguments)}", fg=typer.colors.CYAN)
+        self._quietly(*arguments)
+
+    def _quietly(self, *arguments: str) -> None:
+        done = subprocess.run(self._command(*arguments), env=self.environment, check=False)  # noqa: S603 - our own
+        if done.returncode:
+            raise typer.Exit(done.returncode)
+
+    def _until(self, *arguments: str) -> None:
+        """Run a command until it succeeds, half a minute long."""
+        from reconciler.clock import monotonic, sleep  # noqa: PLC0415
+
+        end = monotonic() + 30
+        while subprocess.run(  # noqa: S603 - our own command
+            self._command(*arguments), env=self.environment, capture_output=True, check=False
+        ).returncode:
+            if monotonic() > end:
+                raise typer.Exit(1)
+            sleep(0.2)
+
+    @contextmanager
+    def _serving(self) -> Iterator[None]:
+        """Run the daemon as its own process, with folders for members."""
+        places = ("--members", str(self.folder / "members"), "--state-dir", str(self.folder / "state"))
+        arguments = ("serve", "--repo", str(self.remote), *places, "--poll-period-seconds", "0.5")
+        typer.secho(f"\n$ reconciler {' '.join(arguments)} &", fg=typer.colors.CYAN)
+        with (self.folder / "serve.log").open("wb") as log:
+            daemon = subprocess.Popen(self._command(*arguments), env=self.environment, stderr=log)  # noqa: S603
+            try:
+                yield
+            finally:
+                daemon.send_signal(signal.SIGTERM)
+                code = daemon.wait(timeout=30)
+        if code:
+            typer.echo((self.folder / "serve.log").read_text(encoding="utf-8"), err=True)
+            raise typer.Exit(1)
+
+    @contextmanager
+    def _watching(self, run: str, *namespace: str) -> Iterator[None]:
+        """Show the run's tree line by line while something else is waited for."""
+        arguments = ("tree", run, "--watch", *namespace)
+        typer.secho(f"\n$ reconciler {' '.join(arguments)}", fg=typer.colors.CYAN)
+        self._until("tree", run, *namespace)
+        with subprocess.Popen(  # noqa: S603 - our own command
+            self._command(*arguments), env=self.environment, stdin=subprocess.DEVNULL
+        ) as tree:
+            try:
+                yield
+            finally:
+                tree.terminate()
+
+    # -- results --------------------------------------------------------------------------------------------------
+
+    def _show(self, path: str, only: str = "") -> None:
+        """Print a file as every member has it."""
+        from reconciler.redact import text  # noqa: PLC0415
+
+        for member in sorted((self.folder / "members").iterdir()):
+            typer.secho(f"\n{member.name}/{path}", fg=typer.colors.CYAN)
+            lines = (member / path).read_text(encoding="utf-8").splitlines()
+            typer.echo(text("\n".join(line for line in lines if only in line)))
+
+    def _leave(self) -> None:
+        _say("Everything is in the repository: git log of the status branch.")
+        log = self._local().git.run("log", "--format=%h %s", "fleet-status").decode(errors="replace")
+        typer.echo(log.rstrip())
+        typer.echo(f"\nworkspace: {self.folder} (fleet.git, members/, serve.log)")
+        typer.echo(f"explore:   reconciler get csur -C {self.remote}; git -C {self.remote} show fleet-status:README.md")
+
+
+def _say(text: str) -> None:
+    typer.secho(f"\n{text}", fg=typer.colors.GREEN, bold=True)
+
+
+def _article(under: str) -> dict[str, bytes]:
+    """Return the tutorial's files at or below a path of its repository."""
+    top = Path(str(files("reconciler.article")))
+    start = top / under
+    found = [start] if start.is_file() else sorted(start.rglob("*.yaml"))
+    return {path.relative_to(top).as_posix(): path.read_bytes() for path in found}

@@ -1,0 +1,99 @@
+"""`reconciler run create`: commit a new run."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from reconciler.commands import options
+
+if TYPE_CHECKING:
+    from reconciler.core.view import View
+
+
+def register(application: typer.Typer) -> None:
+    """Add the group of commands."""
+    group = typer.Typer(help="Commit what starts or changes a run.", no_args_is_help=True)
+    group.command("create")(create)
+    application.add_typer(group, name="run")
+
+
+def create(
+    name: Annotated[str, typer.Argument(help="The new run's name.")],
+    placement: Annotated[str, typer.Option("--placement", help="What to roll out.")],
+    strategy: Annotated[str, typer.Option("--strategy", help="In which stages.")],
+    snapshot: Annotated[
+        str, typer.Option("--snapshot", help="The resource snapshot index; the latest if omitted.")
+    ] = "",
+    namespace: options.Namespace = "",
+    state: Annotated[str, typer.Option("--state", help="Run, or Initialize to see the plan first.")] = "Run",
+    pin: Annotated[bool, typer.Option("--pin", help="Pin the content as it is now by its hash.")] = False,
+    repo: options.Repo = ".",
+    branch: options.Branch = "main",
+    status_branch: options.StatusBranch = "fleet-status",
+    dry_run: options.DryRun = False,
+    to_branch: options.ToBranch = None,
+) -> None:
+    """Commit a run; the daemon starts it as soon as it is on the watched branch."""
+    from reconciler.commands.opening import open_fleet  # noqa: PLC0415
+    from reconciler.commands.writing import commit  # noqa: PLC0415
+    from reconciler.documents import yaml  # noqa: PLC0415
+    from reconciler.documents.parse import parse  # noqa: PLC0415
+    from reconciler.errors import UsageError  # noqa: PLC0415
+
+    fleet = open_fleet(repo, branch, status_branch)
+    view = fleet.derivation.view
+    digest = _check(view, name, placement, strategy, snapshot, namespace)
+    body = _run(name, placement, strategy, snapshot, namespace, state, digest if pin else "")
+    path = f"runs/{namespace}/{name}.yaml" if namespace else f"runs/{name}.yaml"
+    data = yaml.dump(body).encode()
+    problems = parse(path, data).problems
+    if problems:
+        raise UsageError(f"that is no valid run: {problems[0].message} (at {problems[0].pointer})")
+    what = f"snapshot {snapshot}" if snapshot else "the latest snapshot"
+    message = f"Roll out {placement} with run {name}\n\n{what} along strategy {strategy}\n"
+    commit(fleet, {path: data}, message, dry_run=dry_run, to_branch=to_branch)
+
+
+def _check(view: "View", name: str, placement: str, strategy: str, snapshot: str, namespace: str) -> str:
+    """Refuse what could not work; return the content hash that the run would roll out."""
+    from reconciler.errors import RefusedError  # noqa: PLC0415
+
+    prefix = "" if namespace else "Cluster"
+    where = f" in namespace {namespace}" if namespace else ""
+    placement_kind = "ResourcePlacement" if namespace else "ClusterResourcePlacement"
+    if view.find(f"{prefix}StagedUpdateRun", namespace, name) is not None:
+        raise RefusedError(f"there is a run {name}{where} already: choose another name")
+    found = view.find(placement_kind, namespace, placement)
+    if found is None:
+        raise RefusedError(f"there is no {placement_kind} {placement}{where}")
+    if view.find(f"{prefix}StagedUpdateStrategy", namespace, strategy) is None:
+        raise RefusedError(f"there is no {prefix}StagedUpdateStrategy {strategy}{where}")
+    snapshots = view.snapshots.get(found.uid, [])
+    chosen = [one for one in snapshots if snapshot in ("", str(one.index))]
+    if not chosen:
+        there = ", ".join(str(one.index) for one in snapshots) or "none"
+        raise RefusedError(f"{placement_kind} {placement}{where} has no snapshot {snapshot}; there are: {there}")
+    return chosen[-1].hash
+
+
+def _run(
+    name: str, placement: str, strategy: str, snapshot: str, namespace: str, state: str, digest: str
+) -> dict[str, object]:
+    from reconciler.core.conditions import API_VERSION  # noqa: PLC0415
+    from reconciler.core.model import PREFIX  # noqa: PLC0415
+
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "StagedUpdateRun" if namespace else "ClusterStagedUpdateRun",
+        "metadata": {
+            "name": name,
+            **({"namespace": namespace} if namespace else {}),
+            **({"annotations": {PREFIX + "resource-hash": digest}} if digest else {}),
+        },
+        "spec": {
+            "placementName": placement,
+            **({"resourceSnapshotIndex": snapshot} if snapshot else {}),
+            "stagedRolloutStrategyName": strategy,
+            **({"state": state} if state != "Run" else {}),
+        },
+    }
