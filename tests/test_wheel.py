@@ -70,7 +70,7 @@ def test_the_sdist_holds_the_package_the_schemas_and_the_sample_repository(shipp
     with tarfile.open(shipped.sdist) as archive:
         names = {str(PurePosixPath(*PurePosixPath(one.name).parts[1:])) for one in archive if one.isfile()}
     assert names - {"PKG-INFO", ".gitignore"} == {
-        *_files("reconciler", "**/*.py"),
+        *_files("reconciler"),
         *_files("schemas"),
         *_files("sample-repo"),
         "LICENSE",
@@ -83,7 +83,7 @@ def test_the_wheel_holds_the_package_and_inside_it_the_schemas_and_the_sample_re
     with zipfile.ZipFile(shipped.wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     inside = {f"reconciler/{name}" for name in _files("schemas") | _files("sample-repo")}
-    assert names == _files("reconciler", "**/*.py") | inside
+    assert names == _files("reconciler") | inside
 
 
 def test_the_runtime_lock_holds_all_that_the_wheel_needs(installed: Installed, tmp_path: Path) -> None:
@@ -113,8 +113,9 @@ def test_the_installed_command_knows_the_schemas(installed: Installed, tmp_path:
     assert f"strategies/rings.yaml:{line}" in done.stdout + done.stderr
 
 
-def _files(folder: str, pattern: str = "**/*") -> set[str]:
-    return {str(path.relative_to(ROOT)) for path in (ROOT / folder).glob(pattern) if path.is_file()}
+def _files(folder: str) -> set[str]:
+    found = {path.relative_to(ROOT) for path in (ROOT / folder).rglob("*") if path.is_file()}
+    return {str(path) for path in found if "__pycache__" not in path.parts}
 
 
 def _run(*command: str, cwd: Path, env: dict[str, str] | None = None) -> "subprocess.CompletedProcess[str]":

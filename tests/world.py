@@ -404,9 +404,9 @@ class World:
                 return str(body["data"]["key"])
         return None
 
-    def values(self) -> dict[str, str | None]:
+    def values(self, name: str = "settings") -> dict[str, str | None]:
         """Return the value of the config map on every member."""
-        return {name: self.value(name) for name in sorted(self.members)}
+        return {cluster: self.value(cluster, name) for cluster in sorted(self.members)}
 
     def writes(self, cluster: str) -> list[str]:
         """Return everything that was written on a member."""

@@ -47,7 +47,7 @@ def reconcile(
     clock, woken = Clock(), threading.Event()
     with open_mirror(settings) as mirror:
         reconciler = Reconciler(settings, mirror, clock, woken.set)
-        done = drain(reconciler, woken, clock)
+        done = drain(reconciler, woken)
         reconciler.workers.close(timeout=20.0)
     for waiting in (one for found in done.waiting.values() for one in found):
         typer.echo(text(f"{waiting.run}: {waiting.message}"))

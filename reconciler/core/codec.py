@@ -22,7 +22,7 @@ def encode_time(moment: datetime) -> str:
 
 def decode_time(text: str) -> datetime:
     """Read what `encode_time` wrote, with or without a fraction."""
-    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+    return datetime.fromisoformat(text)
 
 
 def encode(value: Any) -> Any:

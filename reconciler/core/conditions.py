@@ -593,8 +593,10 @@ def _begun(record: Record) -> Iterator[tuple[Condition, datetime]]:
         (
             "RolloutStarted",
             "RolloutStarted",
-            "Detected the new changes on the resources and started the rollout process, "
-            f"resourceSnapshotIndex: {record.index}, updateRun: {record.run_name}",
+            (
+                "Detected the new changes on the resources and started the rollout process, "
+                f"resourceSnapshotIndex: {record.index}, updateRun: {record.run_name}"
+            ),
         ),
         ("Overridden", "NoOverrideSpecified", "No override rules are configured for the selected resources"),
         ("WorkSynchronized", "AllWorkSynced", "All of the works are synchronized to the latest"),

@@ -427,7 +427,7 @@ def fold(key: Key, events: Iterable[Event]) -> PlacementState:
 def _with_record(state: PlacementState, run: RunStatus, event: Event) -> PlacementState:
     match event:
         case ClusterStarted():
-            record = _begun(state, run, event)
+            record = _begun(run, event)
         case ClusterReported():
             old = state.records.get(event.cluster)
             if old is None or old.seq != event.intent:
@@ -438,7 +438,7 @@ def _with_record(state: PlacementState, run: RunStatus, event: Event) -> Placeme
     return replace(state, records={**state.records, event.cluster: record})
 
 
-def _begun(state: PlacementState, run: RunStatus, event: ClusterStarted) -> Record:
+def _begun(run: RunStatus, event: ClusterStarted) -> Record:
     pin = cast("Pin", run.pin)
     cluster = next(one for one in run.stages[event.stage].clusters if one.name == event.cluster)
     return Record(

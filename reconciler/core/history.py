@@ -87,7 +87,7 @@ class History(View):
             self._remove(key, commit)
         for path in removed:
             del self._files[path]
-        self._settle_doubts(commit, set(good) | set(removed))
+        self._settle_doubts(set(good) | set(removed))
 
     def _refused(self, good: Mapping[str, FileChange], removed: Iterable[str]) -> dict[str, tuple[Problem, ...]]:
         """Return the files that can be read but must not count: a name taken, or an edit that is not allowed."""
@@ -137,16 +137,18 @@ class History(View):
             suspects = {one for one in broken if _folder(one) == _folder(path)}
             if suspects:
                 self._doubts.append(_Doubt(commit=commit, keys=keys - declared, broken=suspects))
+                self.doubtful |= dict.fromkeys(keys - declared, broken[min(suspects)][0])
             else:
                 gone |= keys
         return gone - declared
 
-    def _settle_doubts(self, commit: Commit, readable: set[str]) -> None:
+    def _settle_doubts(self, readable: set[str]) -> None:
         """Carry out the doubted removals whose suspects can be read now; they are dated from their own commit."""
         for doubt in self._doubts:
             doubt.broken -= readable
             if not doubt.broken:
                 for key in sorted(doubt.keys):
+                    self.doubtful.pop(key, None)
                     if self._owners.get(key) not in self._files:
                         self._remove(key, doubt.commit)
         self._doubts = [doubt for doubt in self._doubts if doubt.broken]

@@ -10,9 +10,9 @@ _NAMESPACE = uuid.UUID("5b0f8f5c-6a0e-5d0b-9a55-2f2f0c6f7a11")
 
 def object_uid(commit: str, key: Key) -> str:
     """Return the uid of an object that appeared in a commit (full id)."""
-    return str(uuid.uuid5(_NAMESPACE, "\n".join((commit, key.group, key.kind, key.namespace, key.name))))
+    return str(uuid.uuid5(_NAMESPACE, f"{commit}\n{key.group}\n{key.kind}\n{key.namespace}\n{key.name}"))
 
 
 def child_uid(parent: str, kind: str, name: str) -> str:
     """Return the uid of what the daemon makes for a parent: a request, a snapshot."""
-    return str(uuid.uuid5(_NAMESPACE, "\n".join((parent, kind, name))))
+    return str(uuid.uuid5(_NAMESPACE, f"{parent}\n{kind}\n{name}"))

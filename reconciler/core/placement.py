@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from reconciler.core.model import Document, Key, MemberCluster, Override, Placement, Problem
+from reconciler.core.model import Body, Document, Key, MemberCluster, Override, Placement, Problem
 from reconciler.core.selection import ENVELOPES
 
 RULE = "NotSupportedYet"
@@ -50,13 +50,26 @@ _APPLY = {
 def unsupported(document: Document) -> Iterator[Problem]:
     """Yield every field of a placement that validates but is not carried out yet."""
     spec = document.body["spec"]
-    policy, strategy = spec.get("policy") or {}, spec.get("strategy") or {}
+    yield from _unsupported_policy(document, spec.get("policy") or {})
+    yield from _unsupported_strategy(document, spec.get("strategy") or {})
+    if spec.get("statusReportingScope") == "NamespaceAccessible" and not document.key.namespace:
+        yield _refuse(document, "/spec/statusReportingScope", "statusReportingScope: NamespaceAccessible")
+    for number, selector in enumerate(spec["resourceSelectors"]):
+        if selector.get("selectionScope") == "NamespaceWithResourceSelectors":
+            pointer = f"/spec/resourceSelectors/{number}/selectionScope"
+            yield _refuse(document, pointer, "selectionScope: NamespaceWithResourceSelectors")
+
+
+def _unsupported_policy(document: Document, policy: Body) -> Iterator[Problem]:
     if policy.get("placementType") == "PickN":
         yield _refuse(document, "/spec/policy/placementType", "PickN")
     for name in _POLICY_FIELDS:
         if policy.get(name) is not None and policy.get("placementType") != "PickN":
             yield _refuse(document, f"/spec/policy/{name}", name)
     yield from _affinity(document, (policy.get("affinity") or {}).get("clusterAffinity") or {})
+
+
+def _unsupported_strategy(document: Document, strategy: Body) -> Iterator[Problem]:
     if (strategy.get("type") or "RollingUpdate") == "RollingUpdate":
         yield _refuse(document, "/spec/strategy/type", "RollingUpdate", hint="set spec.strategy.type: External")
     apply = strategy.get("applyStrategy") or {}
@@ -65,12 +78,6 @@ def unsupported(document: Document) -> Iterator[Problem]:
             yield _refuse(document, f"/spec/strategy/applyStrategy/{name}", f"{name}: {apply[name]}")
     if (strategy.get("reportBackStrategy") or {}).get("type") == "Mirror":
         yield _refuse(document, "/spec/strategy/reportBackStrategy", "reportBackStrategy: Mirror")
-    if spec.get("statusReportingScope") == "NamespaceAccessible" and not document.key.namespace:
-        yield _refuse(document, "/spec/statusReportingScope", "statusReportingScope: NamespaceAccessible")
-    for number, selector in enumerate(spec["resourceSelectors"]):
-        if selector.get("selectionScope") == "NamespaceWithResourceSelectors":
-            pointer = f"/spec/resourceSelectors/{number}/selectionScope"
-            yield _refuse(document, pointer, "selectionScope: NamespaceWithResourceSelectors")
 
 
 def _affinity(document: Document, affinity: Mapping[str, object]) -> Iterator[Problem]:

@@ -94,10 +94,11 @@ class View:
         self.removals: dict[str, Removal] = {}
         self.approvals_seen: dict[tuple[Key, str], int] = {}
         self.broken: dict[str, tuple[Problem, ...]] = {}
+        self.doubtful: dict[Key, Problem] = {}
 
     def problem_of(self, declared: Declared) -> Problem | None:
-        """Return the first problem of the file that holds the object; None while it can be read."""
-        return next(iter(self.broken.get(declared.document.path, ())), None)
+        """Return the first problem of the file that holds the object, or may have taken it over; None: it is sound."""
+        return next(iter(self.broken.get(declared.document.path, ())), self.doubtful.get(declared.key))
 
     def find(self, kind: str, namespace: str, name: str) -> Declared | None:
         """Return an object of one of our kinds by name."""

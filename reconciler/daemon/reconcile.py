@@ -100,7 +100,7 @@ class Reconciler:
             self.workers.poke_all()
         plans, happened = self._plan_all(status, head, outcomes)
         problems = self._problems(status)
-        recorded = self._record(status, head, fleet, plans, happened, problems)
+        recorded = self._record(status, head, fleet, plans=plans, happened=happened, problems=problems)
         if recorded is None:
             self.workers.tell_again()
             return Pass(lost_race=True)
@@ -249,6 +249,7 @@ class Reconciler:
         status: store.Status,
         head: str,
         fleet: store.Fleet,
+        *,
         plans: Mapping[Key, Plan],
         happened: Mapping[Key, tuple[Event, ...]],
         problems: tuple[Problem, ...],
@@ -256,7 +257,9 @@ class Reconciler:
         """Push one commit with everything that changed; "" when nothing did, None when somebody else was first."""
         states = {**status.placements, **{key: one.state for key, one in plans.items()}}
         waiting = {key: one.waiting_for for key, one in plans.items()}
-        files = store.changed_files(status, states, happened, problems, waiting, fleet)
+        files = store.changed_files(
+            status, states=states, happened=happened, problems=problems, waiting=waiting, fleet=fleet
+        )
         if not files:
             return ""
         now = self.clock.now()
@@ -265,7 +268,15 @@ class Reconciler:
         if not publish.push(self.mirror, self.settings.status_branch, new, status.commit):
             logger.info("another daemon was first", branch=self.settings.status_branch)
             return None
-        self.status = store.after(status, new, head, codec.encode_time(now), states, files, fleet)
+        self.status = store.after(
+            status,
+            commit=new,
+            observed=head,
+            time=codec.encode_time(now),
+            states=states,
+            files=files,
+            fleet=fleet,
+        )
         self._last_status = new
         for key, events in happened.items():
             for event in events:

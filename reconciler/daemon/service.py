@@ -7,13 +7,12 @@ import signal
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import datetime
 from typing import Any
 
 import structlog
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from reconciler.clock import Clock, monotonic
+from reconciler.clock import Clock
 from reconciler.daemon.reconcile import HeldError, Pass, Reconciler
 from reconciler.errors import TemporaryError
 
@@ -122,7 +121,7 @@ class Service:
         logger.info("stopped")
 
 
-def drain(reconciler: Reconciler, woken: threading.Event, clock: Clock) -> Pass:
+def drain(reconciler: Reconciler, woken: threading.Event) -> Pass:
     """Make passes until nothing more can happen without time, people or clusters.
 
     Raises:  HeldError, TemporaryError as a pass does.
@@ -135,14 +134,3 @@ def drain(reconciler: Reconciler, woken: threading.Event, clock: Clock) -> Pass:
         if reconciler.workers.idle():
             return done
         woken.wait(timeout=1.0)
-
-
-def until(moment: datetime, clock: Clock) -> float:
-    """Return the seconds until a moment, never below 0."""
-    return max(0.0, (moment - clock.now()).total_seconds())
-
-
-def deadline(seconds: float) -> Callable[[], bool]:
-    """Return a function that tells whether so many seconds have passed."""
-    end = monotonic() + seconds
-    return lambda: monotonic() >= end

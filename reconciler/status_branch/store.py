@@ -222,6 +222,7 @@ def render_problems(problems: Iterable[Problem]) -> bytes:
 
 def changed_files(
     status: Status,
+    *,
     states: Mapping[Key, PlacementState],
     happened: Mapping[Key, tuple[Event, ...]],
     problems: tuple[Problem, ...],
@@ -283,6 +284,7 @@ def _snapshots(state: PlacementState) -> Iterator[tuple[str, bytes]]:
 
 def after(
     status: Status,
+    *,
     commit: str,
     observed: str,
     time: str,
