@@ -14,7 +14,7 @@ from reconciler.errors import ReconcilerError, RefusedError, TemporaryError, Usa
 
 OK, FAILED, USAGE, WAITING, REFUSED, INTERNAL = 0, 1, 2, 3, 4, 20
 
-_SHARED = ("options", "opening", "present", "writing")
+_SHARED = ("nouns", "objects", "opening", "options", "present", "reading", "telling", "writing")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -11,7 +11,7 @@ import structlog
 from reconciler import redact
 from reconciler.daemon.derive import Derivation
 from reconciler.errors import UsageError
-from reconciler.git.mirror import Mirror, Source, open_source
+from reconciler.git.mirror import Mirror, Source, cache_of, open_source
 from reconciler.settings import Settings, load
 from reconciler.status_branch import store
 
@@ -37,9 +37,14 @@ def open_fleet(repo: str, branch: str, status_branch: str, *, offline: bool = Fa
     if head is None:
         raise UsageError(f"{repo} has no branch {branch}; name the watched branch with --branch")
     status = store.read(source.git, tip) if tip is not None else None
-    derivation = Derivation(source.git)
+    derivation = Derivation(source.git, _checkpoint(source))
     derivation.bring_to(head, status.fleet.follows if status is not None else {})
     return Fleet(source=source, branch=branch, status_branch=status_branch, derivation=derivation, status=status)
+
+
+def _checkpoint(source: Source) -> Path:
+    """Return where the derivation of a repository is kept between commands."""
+    return cache_of(str(source.git.directory.resolve())) / "derived"
 
 
 def open_settings(

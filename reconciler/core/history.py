@@ -15,7 +15,7 @@ from typing import Any, cast
 from reconciler.core.identity import object_uid
 from reconciler.core.initialization import attempt
 from reconciler.core.model import KINDS, Approval, Body, Commit, Document, Key, ParsedFile, Placement, Problem
-from reconciler.core.selection import Selection, SelectionError, canonical, may_select, select
+from reconciler.core.selection import Resources, Selection, SelectionError, canonical, interests, marks, select
 from reconciler.core.status import PolicySnapshot, Snapshot
 from reconciler.core.transitions import problem_at, transition_problems
 from reconciler.core.view import Declared, FileChange, Removal, Source, View
@@ -44,6 +44,8 @@ class History(View):
         super().__init__()
         self._files: dict[str, _File] = {}
         self._owners: dict[Key, str] = {}
+        self._resources = Resources()
+        self._interested: dict[tuple[str, ...], set[Key]] = {}
         self._doubts: list[_Doubt] = []
         self._dirty: set[Key] = set()
 
@@ -178,11 +180,14 @@ class History(View):
                 changed=old.changed if same else commit,
             )
         table[key] = new
+        if kind is None:
+            self._resources.add(document)
         self._note(old, new, commit)
 
     def _remove(self, key: Key, commit: Commit) -> None:
         old = self._table(key).pop(key, None)
         self._owners.pop(key, None)
+        self._resources.remove(key)
         if old is not None:
             self._note(old, None, commit)
             if key.kind in KINDS:
@@ -193,15 +198,13 @@ class History(View):
         one = cast("Declared", new or old)
         if isinstance(one.value, Placement):
             self._dirty.add(one.key)
+            for mark in interests(one.value):
+                self._interested.setdefault(mark, set()).add(one.key)
         elif isinstance(one.value, Approval) and new is not None and one.value.condition is not None:
             self.approvals_seen.setdefault(approval_mark(one.value), commit.position)
         elif one.value is None:
-            documents = [held.document for held in (old, new) if held is not None]
-            self._dirty |= {
-                placement.key
-                for placement in self.placements()
-                if any(may_select(cast("Placement", placement.value), document) for document in documents)
-            }
+            for mark in marks(one.key):
+                self._dirty |= self._interested.get(mark, set())
 
     # -- snapshots -----------------------------------------------------------------------------------------------
 
@@ -214,8 +217,7 @@ class History(View):
         placement = cast("Placement", declared.value)
         self._derive_policy(declared, commit)
         try:
-            documents = {one: held.document for one, held in self.resources.items()}
-            selection = select(placement, documents)
+            selection = select(placement, self._resources)
         except SelectionError as error:
             self._dirty.discard(key)
             problem = problem_at(declared.document, "/spec/resourceSelectors", "InvalidResourceSelectors", str(error))

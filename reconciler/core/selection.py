@@ -178,7 +178,36 @@ def _without_job_labels(labels: Body) -> Body:
 # -- selecting --------------------------------------------------------------------------------------------------
 
 
-def select(placement: Placement, resources: Mapping[Key, Document]) -> Selection:
+class Resources:
+    """The resources of a repository, found by kind or by namespace; only its owner adds and removes."""
+
+    def __init__(self, documents: Iterable[Document] = ()) -> None:
+        self._by_kind: dict[tuple[str, str], dict[Key, Document]] = {}
+        self._by_namespace: dict[str, dict[Key, Document]] = {}
+        for document in documents:
+            self.add(document)
+
+    def add(self, document: Document) -> None:
+        """Put a document, or its new version, where it is found."""
+        key = document.key
+        self._by_kind.setdefault((key.group, key.kind), {})[key] = document
+        self._by_namespace.setdefault(key.namespace, {})[key] = document
+
+    def remove(self, key: Key) -> None:
+        """Forget a document, if it is there."""
+        self._by_kind.get((key.group, key.kind), {}).pop(key, None)
+        self._by_namespace.get(key.namespace, {}).pop(key, None)
+
+    def of_kind(self, group: str, kind: str) -> Iterable[Document]:
+        """Return the documents of one kind."""
+        return self._by_kind.get((group, kind), {}).values()
+
+    def inside(self, namespace: str) -> Iterable[Document]:
+        """Return the documents inside a namespace."""
+        return self._by_namespace.get(namespace, {}).values()
+
+
+def select(placement: Placement, resources: Resources) -> Selection:
     """Return what the placement selects of the resources.
 
     Shape:   objects ordered as upstream orders them; an empty selection is legal and has a hash too.
@@ -195,24 +224,29 @@ def select(placement: Placement, resources: Mapping[Key, Document]) -> Selection
     return Selection(documents=tuple(one for one, _ in pairs), objects=objects, hash=resource_hash(objects))
 
 
-def may_select(placement: Placement, document: Document) -> bool:
-    """Tell whether a change of this resource can change the selection: never wrong with False, sometimes with True."""
-    key = document.key
+def interests(placement: Placement) -> frozenset[tuple[str, ...]]:
+    """Return marks of which every resource that the placement may select bears at least one (see `marks`)."""
     if placement.key.namespace:
-        if key.namespace != placement.key.namespace:
-            return False
-        return any((one.group, one.kind) == (key.group, key.kind) for one in placement.selectors)
-    return any(_may_match(one, key) for one in placement.selectors)
+        return frozenset({("namespaced", placement.key.namespace)})
+    return frozenset(_interest(one) for one in placement.selectors)
 
 
-def _may_match(selector: ResourceSelector, key: Key) -> bool:
+def _interest(selector: ResourceSelector) -> tuple[str, ...]:
     if selector.is_namespace:
-        namespace = key.namespace or (key.name if (key.group, key.kind) == ("", "Namespace") else None)
-        return namespace is not None and selector.name in (None, namespace)
-    return (selector.group, selector.kind) == (key.group, key.kind) and selector.name in (None, key.name)
+        return ("namespace", selector.name) if selector.name else ("any namespace",)
+    return ("kind", selector.group, selector.kind)
 
 
-def _matches(placement: Placement, selector: ResourceSelector, resources: Mapping[Key, Document]) -> Iterable[Document]:
+def marks(key: Key) -> tuple[tuple[str, ...], ...]:
+    """Return the marks of a resource."""
+    if key.namespace:
+        return ("namespaced", key.namespace), ("namespace", key.namespace), ("any namespace",)
+    own = (("kind", key.group, key.kind),)
+    is_namespace = (key.group, key.kind) == ("", "Namespace")
+    return (*own, ("namespace", key.name), ("any namespace",)) if is_namespace else own
+
+
+def _matches(placement: Placement, selector: ResourceSelector, resources: Resources) -> Iterable[Document]:
     if placement.key.namespace:
         return _in_namespace(placement, selector, resources)
     if selector.is_namespace:
@@ -223,9 +257,7 @@ def _matches(placement: Placement, selector: ResourceSelector, resources: Mappin
     return [one for one in _of_kind(selector, resources) if not one.key.namespace]
 
 
-def _in_namespace(
-    placement: Placement, selector: ResourceSelector, resources: Mapping[Key, Document]
-) -> list[Document]:
+def _in_namespace(placement: Placement, selector: ResourceSelector, resources: Resources) -> list[Document]:
     found = _of_kind(selector, resources)
     if any(not one.key.namespace for one in found) or selector.is_namespace:
         kind = f"{selector.group}/{selector.version}, Kind={selector.kind}"
@@ -233,27 +265,25 @@ def _in_namespace(
     return [one for one in found if one.key.namespace == placement.key.namespace]
 
 
-def _of_kind(selector: ResourceSelector, resources: Mapping[Key, Document]) -> list[Document]:
+def _of_kind(selector: ResourceSelector, resources: Resources) -> list[Document]:
     """Return the propagatable objects that group, kind, name and labels of the selector fit; versions may differ."""
     return [
         one
-        for key, one in resources.items()
-        if (key.group, key.kind) == (selector.group, selector.kind)
-        and selector.name in (None, key.name)
+        for one in resources.of_kind(selector.group, selector.kind)
+        if selector.name in (None, one.metadata["name"])
         and (selector.labels is None or selector.labels.matches(one.labels))
         and _propagates(one)
     ]
 
 
-def _namespaces(selector: ResourceSelector, resources: Mapping[Key, Document]) -> list[Document]:
+def _namespaces(selector: ResourceSelector, resources: Resources) -> list[Document]:
     found = _of_kind(selector, resources)
     for one in found:
         if is_reserved(one.key.name):
             raise SelectionError(f"namespace {one.key.name} is not allowed to propagate")
     if selector.scope == "NamespaceOnly":
         return found
-    names = {one.key.name for one in found}
-    inside = [one for key, one in resources.items() if key.namespace in names and _propagates(one)]
+    inside = [one for namespace in found for one in resources.inside(namespace.key.name) if _propagates(one)]
     return found + inside
 
 

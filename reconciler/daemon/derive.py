@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import cast
 
 from reconciler.core.approvals import Candidate
@@ -9,6 +10,7 @@ from reconciler.core.history import History, approval_mark
 from reconciler.core.model import FOLDERS, Approval, Body, Commit, ParsedFile, Problem
 from reconciler.core.selection import resource_hash, sanitise
 from reconciler.core.view import Declared, FileChange, Source
+from reconciler.daemon.checkpoint import load, save
 from reconciler.documents.parse import is_manifest, parse
 from reconciler.errors import PermanentError
 from reconciler.git import history as log
@@ -18,6 +20,9 @@ from reconciler.git.run import Git
 FILE_LIMIT = 1024 * 1024
 """Bytes of a manifest that are read; a larger one is reported."""
 
+_SAVE_EVERY = 100
+"""Commits after which a checkpoint is worth writing."""
+
 _CHUNK = 500
 """Commits whose blobs are read together."""
 
@@ -25,11 +30,12 @@ _CHUNK = 500
 class Derivation:
     """What follows from the watched branch, kept up to date commit by commit."""
 
-    def __init__(self, git: Git) -> None:
-        """Begin before the first commit; `bring_to` does the work."""
-        self._git = git
-        self.view: History = History()
-        self._follows: dict[str, str] = {}
+    def __init__(self, git: Git, checkpoint: Path | None = None) -> None:
+        """Begin at the checkpoint, if there is one to use, else before the first commit; `bring_to` does the work."""
+        self._git, self._checkpoint = git, checkpoint
+        held = load(checkpoint) if checkpoint is not None else None
+        self.view, self._follows = held or (History(), {})
+        self._saved = self.view.head.position if self.view.head else -1
         self._introduced: dict[tuple[str, str], Commit] = {}
 
     def bring_to(self, head: str, follows: Mapping[str, str]) -> None:
@@ -47,6 +53,10 @@ class Derivation:
         self._follows = dict(follows)
         for chunk in _chunks(self._chain(head, done)):
             self._take(chunk)
+        position = self.view.head.position if self.view.head else -1
+        if self._checkpoint is not None and abs(position - self._saved) >= _SAVE_EVERY:
+            save(self._checkpoint, self.view, self._follows)
+            self._saved = position
 
     def _continues(self, head: str, done: str, known: Mapping[str, str]) -> bool:
         return not known and log.contains_on_first_parent(self._git, head, done)

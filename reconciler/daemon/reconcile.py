@@ -31,6 +31,7 @@ from reconciler.status_branch import store
 logger = structlog.get_logger()
 
 _ACKNOWLEDGE = "Acknowledge-Rewrite:"
+_REMOTE_PUSH_SECONDS = 2.0
 
 
 class HeldError(ReconcilerError):
@@ -60,13 +61,15 @@ class Reconciler:
     ) -> None:
         """Begin without knowledge; the first pass reads everything."""
         self.settings, self.mirror, self.clock = settings, mirror, clock
-        self.derivation = Derivation(mirror.git)
+        self.derivation = Derivation(mirror.git, mirror.directory / "derived")
         self.status: store.Status | None = None
         self._deliveries: dict[str, Delivery] = {}
         self._plans: dict[Key, Plan] = {}
         self._planned_head = ""
         self._last_status = ""
         self._said: set[str] = set()
+        self._kept: tuple[Outcome, ...] = ()
+        self._pushed_at: datetime | None = None
         self._found: tuple[Commit | None, tuple[Problem, ...]] | None = None
         self._contents: dict[tuple[str, int], Content] = {}
         self.workers = Workers(deliveries or self._delivery, self._content, self._fence, clock, on_outcome)
@@ -78,7 +81,7 @@ class Reconciler:
 
         Raises:  TemporaryError when Git is unwell, HeldError when nothing may be touched; neither touches a member.
         """
-        outcomes = self.workers.take()
+        outcomes, self._kept = (*self._kept, *self.workers.take()), ()
         try:
             return self._pass(outcomes)
         except ReconcilerError:
@@ -99,6 +102,9 @@ class Reconciler:
         if head != self._planned_head:
             self.workers.poke_all()
         plans, happened = self._plan_all(status, head, outcomes)
+        if (not_before := self._may_wait(happened)) is not None:
+            self._kept = outcomes
+            return Pass(recheck_at=not_before)
         problems = self._problems(status)
         recorded = self._record(status, head, fleet, plans=plans, happened=happened, problems=problems)
         if recorded is None:
@@ -242,6 +248,21 @@ class Reconciler:
         )
         return (*problems, *tampered)
 
+    def _may_wait(self, happened: Mapping[Key, tuple[Event, ...]]) -> datetime | None:
+        """Return until when results that free no used slot and open no gate may wait for company; None: push now."""
+        events = [event for found in happened.values() for event in found]
+        if self._pushed_at is None or not events or not all(isinstance(event, ClusterReported) for event in events):
+            return None
+        not_before = self._pushed_at + timedelta(seconds=self._push_interval())
+        return not_before if self.clock.now() < not_before else None
+
+    def _push_interval(self) -> float:
+        asked = self.settings.min_push_interval_seconds
+        if asked is not None:
+            return asked
+        url = self.mirror.git.url
+        return 0.0 if url is None or url.protocol == "file" else _REMOTE_PUSH_SECONDS
+
     # -- recording -------------------------------------------------------------------------------------------------
 
     def _record(
@@ -277,7 +298,7 @@ class Reconciler:
             files=files,
             fleet=fleet,
         )
-        self._last_status = new
+        self._last_status, self._pushed_at = new, now
         for key, events in happened.items():
             for event in events:
                 _log_event(states[key], event)

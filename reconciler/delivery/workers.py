@@ -103,8 +103,9 @@ class _Job:
     def asked_for(self, action: Action, now: float) -> None:
         """Take over what the plan now says of the same intent."""
         if isinstance(action, Deliver) and not isinstance(self.action, Deliver):
+            self.told = None if self.ended else self.told  # who has ended will hear of it again
             self.looking = self.ended = self.ended_and_taken = False
-            self.told, self.due = None, now
+            self.due = now
         self.action = action
         if self.ended_and_taken:  # it came back well and yet is still wanted: what it told was lost, so tell again
             self.ended = self.ended_and_taken = False

@@ -319,12 +319,13 @@ def open_source(where: str, branches: tuple[str, str], *, offline: bool = False)
     url = parse_url(where)
     if Path(where).is_dir() or (url.protocol == "file" and not where.startswith("file:")):
         return open_local(Path(where), branches, offline=offline)
-    mirror = Mirror.open(_cache(url.text), where, branches, profile=PERSON, exclusive=False)
+    mirror = Mirror.open(cache_of(url.text), where, branches, profile=PERSON, exclusive=False)
     if not offline:
         mirror.fetch()
     return mirror
 
 
-def _cache(url: str) -> Path:
+def cache_of(url: str) -> Path:
+    """Return the person's cache folder of a repository."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(home) / "reconciler" / hashlib.sha256(url.encode()).hexdigest()

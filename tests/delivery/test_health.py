@@ -583,7 +583,7 @@ def test_a_kind_that_is_not_known_is_read_by_the_conditions_that_controllers_sha
         pytest.param(changed(custom(), status__conditions=["Ready", STALLED["type"]]), AVAILABLE, id="words for them"),
     ],
 )
-def test_a_malformed_body_is_judged_as_one_that_reports_nothing(body, expected):
+def test_a_malformed_body_is_judged_all_the_same(body, expected):
     assert health(body) == expected
 
 

@@ -7,8 +7,6 @@ from tests import manifests
 from tests.manifests import run, stage, strategy
 from tests.world import World
 
-PLACEMENT = "placements/web.yaml"
-
 
 @pytest.fixture
 def asking(rings: World) -> World:
@@ -146,9 +144,6 @@ def test_an_approval_that_was_accepted_stays_accepted(asking: World):
     asking.heals("east")
     asking.passes()
     assert asking.run("web-1").end == "Succeeded"
-
-
-HELD = {"placement.kubernetes-fleet.io": "x"}
 
 
 @pytest.mark.parametrize(

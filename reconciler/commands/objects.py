@@ -1,0 +1,208 @@
+"""The objects of a fleet as kubectl would show them: what is declared, joined with what the status branch says of it.
+
+Nothing is decided here: identities come from the derivation, states from the fold, words from `core.conditions`.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from reconciler.commands.nouns import Item, Noun
+from reconciler.commands.opening import Fleet
+from reconciler.core.approvals import names_of
+from reconciler.core.conditions import (
+    approval_kind,
+    approval_objects,
+    placement_object,
+    policy_object,
+    run_object,
+    snapshot_kind,
+    snapshot_name,
+    snapshot_object,
+    timestamp,
+)
+from reconciler.core.identity import child_uid
+from reconciler.core.model import PREFIX, Approval, Key, Problem
+from reconciler.core.status import Gate, PlacementState, RunStatus, StageFacts
+from reconciler.core.view import Declared
+from reconciler.daemon.findings import findings
+from reconciler.status_branch.dashboard import state_of
+
+PENDING = "Pending"
+"""The state of a run that the daemon has not recorded yet."""
+
+_GIVEN_BY_SERVER = ("creationTimestamp", "generation", "managedFields", "resourceVersion", "uid")
+
+
+def items(fleet: Fleet, noun: Noun, *, everything: bool = False) -> list[Item]:
+    """Return all objects of a kind, by namespace and name.
+
+    Shape:   snapshots come without their content, see `with_content`; what is gone only with `everything`.
+    """
+    read = _READERS.get(noun.kind, _declared)
+    return sorted(
+        read(fleet, noun, everything),
+        key=lambda one: (one.namespace, one.name, str(one.metadata.get("creationTimestamp"))),
+    )
+
+
+def problems(fleet: Fleet) -> tuple[Problem, ...]:
+    """Return everything that is wrong with the files of both branches."""
+    tampered = fleet.status.tampered if fleet.status is not None else {}
+    return (
+        *findings(fleet.derivation.view),
+        *(Problem(path=str(key), rule="StatusTampered", message=why) for key, why in tampered.items()),
+    )
+
+
+# -- declared objects ---------------------------------------------------------------------------------------------
+
+
+def declared_object(declared: Declared) -> dict[str, Any]:
+    """Return an object as its file has it, with what an API server would have given it."""
+    document = declared.document
+    given = {key: value for key, value in document.metadata.items() if key not in _GIVEN_BY_SERVER}
+    metadata = given | {
+        "creationTimestamp": timestamp(declared.created.time),
+        "generation": declared.generation,
+        "resourceVersion": declared.changed.sha,
+        "uid": declared.uid,
+    }
+    status = document.kind.endswith("ApprovalRequest")  # the only status that is a person's to write
+    kept = {key: value for key, value in document.body.items() if key != "status" or status}
+    return {**kept, "metadata": metadata}
+
+
+def _declared(fleet: Fleet, noun: Noun, _: bool) -> Iterator[Item]:
+    for one in fleet.derivation.view.objects[noun.kind].values():
+        yield Item(body=declared_object(one))
+
+
+# -- runs and placements ---------------------------------------------------------------------------------------------
+
+
+def states(fleet: Fleet) -> Mapping[Key, PlacementState]:
+    """Return what the status branch knows of every placement."""
+    return fleet.status.placements if fleet.status is not None else {}
+
+
+def known_runs(fleet: Fleet, *, everything: bool = False) -> list[RunStatus]:
+    """Return the runs that the daemon has recorded, oldest first; those whose file is gone only with `everything`."""
+    gone = {} if everything else fleet.derivation.view.removals
+    runs = [run for state in states(fleet).values() for run in state.runs.values() if run.uid not in gone]
+    return sorted(runs, key=lambda run: (run.position, run.key.name))
+
+
+def _runs(fleet: Fleet, noun: Noun, everything: bool) -> Iterator[Item]:
+    known = {run.uid: run for run in known_runs(fleet, everything=everything) if run.key.kind == noun.kind}
+    for one in fleet.derivation.view.objects[noun.kind].values():
+        run = known.pop(one.uid, None)
+        status = {"status": run_object(run)["status"]} if run is not None else {}
+        yield Item(body=declared_object(one) | status, state=state_of(run) if run is not None else PENDING)
+    for run in known.values():
+        yield Item(body=run_object(run), state=state_of(run))
+
+
+def _placements(fleet: Fleet, noun: Noun, everything: bool) -> Iterator[Item]:
+    known = {state.uid: state for key, state in states(fleet).items() if key.kind == noun.kind and state.uid}
+    for one in fleet.derivation.view.objects[noun.kind].values():
+        state = known.pop(one.uid, None)
+        status = {"status": placement_object(state)["status"]} if state is not None else {}
+        yield Item(body=declared_object(one) | status)
+    for state in known.values() if everything else ():
+        yield Item(body=placement_object(state))
+
+
+# -- approval requests ------------------------------------------------------------------------------------------------
+
+
+def _approvals(fleet: Fleet, noun: Noun, everything: bool) -> Iterator[Item]:
+    """Yield the requests that gates made, each with the approval that somebody committed; then the files left over."""
+    files = {(key.namespace, key.name): one for key, one in fleet.derivation.view.objects[noun.kind].items()}
+    for run in known_runs(fleet, everything=everything):
+        if approval_kind(run.key) != noun.kind:
+            continue
+        for (stage, gate), body in zip(_asked(run), approval_objects(run), strict=True):
+            names = names_of(run.key.name, stage.name, gate.when)
+            file = next((found for name in names if (found := files.pop((run.key.namespace, name), None))), None)
+            yield Item(body=_with_file(body, gate, file))
+    for file in files.values():
+        yield Item(body=declared_object(file))
+
+
+def _asked(run: RunStatus) -> list[tuple[StageFacts, Gate]]:
+    return [
+        (stage, gate) for stage in run.stages for gate in stage.gates if gate.request and gate.opened_at is not None
+    ]
+
+
+def _with_file(body: dict[str, Any], gate: Gate, file: Declared | None) -> dict[str, Any]:
+    """Put the approval of a file into a request that has not accepted one."""
+    if gate.passed_at is not None or file is None or not isinstance(file.value, Approval):
+        return body
+    given = [dict(file.value.condition)] if file.value.condition is not None else []
+    conditions = [*given, *(body.get("status") or {}).get("conditions", ())]
+    return body | ({"status": {"conditions": conditions}} if conditions else {})
+
+
+# -- snapshots --------------------------------------------------------------------------------------------------------
+
+
+def numbered(fleet: Fleet, *, everything: bool = False) -> Iterator[PlacementState]:
+    """Yield every placement with its snapshots: the recorded ones are final, what history adds comes behind them."""
+    view, known = fleet.derivation.view, states(fleet)
+    for declared in view.placements():
+        state = known.get(declared.key)
+        recorded = state if state is not None and state.uid == declared.uid else PlacementState(key=declared.key)
+        derived, policies = view.snapshots.get(declared.uid, []), view.policies.get(declared.uid, [])
+        yield replace(
+            recorded,
+            uid=declared.uid,
+            snapshots=(*recorded.snapshots, *derived[len(recorded.snapshots) :]),
+            policies=(*recorded.policies, *policies[len(recorded.policies) :]),
+        )
+    for key, state in known.items() if everything else ():
+        if view.find(key.kind, key.namespace, key.name) is None:
+            yield state
+
+
+def _snapshots(fleet: Fleet, noun: Noun, everything: bool) -> Iterator[Item]:
+    for state in numbered(fleet, everything=everything):
+        if snapshot_kind(state) == noun.kind:
+            for snapshot in state.snapshots:
+                uid = child_uid(state.uid, noun.kind, snapshot_name(state, snapshot.index))
+                yield Item(body=snapshot_object(state, snapshot, uid))
+
+
+def _policies(fleet: Fleet, noun: Noun, everything: bool) -> Iterator[Item]:
+    for state in numbered(fleet, everything=everything):
+        if bool(state.key.namespace) == noun.namespaced:
+            for policy in state.policies:
+                uid = child_uid(state.uid, "SchedulingPolicySnapshot", f"{state.key.name}-{policy.index}")
+                yield Item(body=policy_object(state, policy, uid))
+
+
+def with_content(fleet: Fleet, item: Item) -> Item:
+    """Return a resource snapshot with the resources it selected; anything else as it is.
+
+    Raises:  PermanentError when the history does not hold the content any more; GitError.
+    """
+    index = item.labels.get(PREFIX + "resource-index")
+    if index is None or not item.body["kind"].endswith("ResourceSnapshot"):
+        return item
+    selected = fleet.derivation.content(item.metadata["ownerReferences"][0]["uid"], int(index))
+    return replace(item, body=item.body | {"spec": {"selectedResources": list(selected)}})
+
+
+_READERS: Mapping[str, Callable[[Fleet, Noun, bool], Iterator[Item]]] = {
+    "ClusterStagedUpdateRun": _runs,
+    "StagedUpdateRun": _runs,
+    "ClusterResourcePlacement": _placements,
+    "ResourcePlacement": _placements,
+    "ClusterApprovalRequest": _approvals,
+    "ApprovalRequest": _approvals,
+    "ClusterResourceSnapshot": _snapshots,
+    "ResourceSnapshot": _snapshots,
+    "ClusterSchedulingPolicySnapshot": _policies,
+    "SchedulingPolicySnapshot": _policies,
+}

@@ -1,0 +1,112 @@
+"""What the reading commands do alike: open, follow what changes, look for one object, and say that it is not there."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+
+from reconciler import clock
+from reconciler.commands import FAILED, present
+from reconciler.commands.nouns import DEFAULT_NAMESPACE, Noun, noun_of
+from reconciler.commands.opening import Fleet, open_fleet
+from reconciler.core.model import parse_duration
+from reconciler.core.status import RunStatus
+from reconciler.core.view import Declared
+from reconciler.errors import TemporaryError, UsageError
+from reconciler.git.mirror import open_source
+from reconciler.status_branch import store
+
+_POLL_SECONDS = 2.0
+
+
+def open_reading(repo: str, branch: str, status_branch: str, *, offline: bool) -> Fleet:
+    """Open a repository, and say so where nothing keeps a status in it; raises as `open_fleet`."""
+    fleet = open_fleet(repo, branch, status_branch, offline=offline)
+    if fleet.status is None:
+        present.warn("no status branch yet: reconciler init")
+    return fleet
+
+
+def follow(fleet: Fleet, repo: str, *, offline: bool, timeout: timedelta | None = None) -> Iterator[Fleet]:
+    """Yield the fleet now and every two seconds, the same one while nothing moved; end at the timeout."""
+    end = None if timeout is None else clock.monotonic() + timeout.total_seconds()
+    said = ""
+    while True:
+        yield fleet
+        left = _POLL_SECONDS if end is None else min(_POLL_SECONDS, end - clock.monotonic())
+        if left <= 0:
+            return
+        clock.sleep(left)
+        try:
+            fleet, said = _refreshed(fleet, repo, offline=offline), ""
+        except TemporaryError as error:
+            if str(error) != said:
+                present.warn(f"reconciler: {error}; trying again")
+            said = str(error)
+
+
+def _refreshed(fleet: Fleet, repo: str, *, offline: bool) -> Fleet:
+    source = open_source(repo, (fleet.branch, fleet.status_branch), offline=offline)
+    head, tip = source.tip(fleet.branch), source.tip(fleet.status_branch)
+    if head is None:
+        raise TemporaryError(f"{repo} has no branch {fleet.branch} any more")
+    status = fleet.status
+    if tip is None:
+        status = None
+    elif status is None or status.commit != tip:
+        status = store.read(source.git, tip)
+    known = fleet.derivation.view.head
+    if status is fleet.status and known is not None and known.sha == head:
+        return fleet
+    fleet.derivation.bring_to(head, status.fleet.follows if status is not None else {})
+    return replace(fleet, source=source, status=status)
+
+
+def parse_timeout(text: str) -> timedelta:
+    """Read how long to wait: `90s`, `5m`, `1h30m`, or a number of seconds.
+
+    Raises:  UsageError for anything else.
+    """
+    if re.fullmatch(r"\d+(\.\d+)?", text):
+        return timedelta(seconds=float(text))
+    if not re.fullmatch(r"(\d+(\.\d+)?[hms])+", text):
+        raise UsageError(f"--timeout {text}: write a duration such as 90s, 5m or 1h30m")
+    return parse_duration(text)
+
+
+# -- one object -----------------------------------------------------------------------------------------------------
+
+
+def split(word: str, name: str | None) -> tuple[Noun, str]:
+    """Read `NOUN NAME` or `NOUN/NAME`; raises UsageError for anything else."""
+    noun, slash, rest = word.partition("/")
+    if bool(slash) == (name is not None) or not (rest or name):
+        raise UsageError("name one object: NOUN NAME, or NOUN/NAME")
+    return noun_of(noun), rest or str(name)
+
+
+def place(noun: Noun, namespace: str) -> str:
+    """Return the namespace in which to look for an object of a kind."""
+    return (namespace or DEFAULT_NAMESPACE) if noun.namespaced else ""
+
+
+def run_noun(namespace: str) -> Noun:
+    """Return the kind of run that is meant by a bare name: with a namespace the namespaced one."""
+    return noun_of("stagedupdaterun" if namespace else "clusterstagedupdaterun")
+
+
+def find_run(fleet: Fleet, noun: Noun, namespace: str, name: str) -> tuple[Declared | None, RunStatus | None]:
+    """Return a run as declared and as recorded: the declared one's own record, else the newest of that name."""
+    declared = fleet.derivation.view.find(noun.kind, namespace, name)
+    states = fleet.status.placements.values() if fleet.status is not None else ()
+    runs = [run for state in states for run in state.runs.values()]
+    runs = [run for run in runs if (run.key.kind, run.key.namespace, run.key.name) == (noun.kind, namespace, name)]
+    if declared is not None:
+        return declared, next((run for run in runs if run.uid == declared.uid), None)
+    return None, max(runs, key=lambda run: run.position, default=None)
+
+
+def not_found(noun: Noun, name: str) -> int:
+    """Say as an API server does that there is no such object; return the exit code."""
+    present.warn(f'Error from server (NotFound): {noun.resource} "{name}" not found')
+    return FAILED

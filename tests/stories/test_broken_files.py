@@ -1,0 +1,281 @@
+"""Files that cannot be read, or must not count: they cost only themselves."""
+
+import pytest
+
+from tests import manifests
+from tests.manifests import run, stage, strategy
+from tests.world import World
+
+BROKEN = "kind: [\n"
+PREFIX = "cannot continue the updateRun: failed to validate the updateRun: "
+CLIENT = PREFIX + "failed to process the request due to a client error: "
+
+
+def test_a_broken_file_beside_a_good_run_costs_only_itself(rings: World):
+    rings.commits({"runs/web-1.yaml": run("web-1"), "runs/broken.yaml": BROKEN, "resources/x.yaml": BROKEN})
+    rings.passes()
+    assert rings.run("web-1").end == "Succeeded"
+    assert [one.split(":")[0] for one in rings.problems()] == ["resources/x.yaml", "runs/broken.yaml"]
+
+
+def test_a_run_whose_own_file_breaks_starts_nothing_new_until_it_is_mended(rings: World):
+    rings.breaks("east")
+    rings.commits("runs/web-1.yaml", run("web-1"))
+    rings.passes()
+    rings.commits("runs/web-1.yaml", BROKEN)
+    rings.heals("east")
+    rings.passes(minutes=10)
+    assert rings.running() == set()
+    assert rings.values() == {"canary": "value1", "east": "value1", "west": None}
+    assert "the run's own file is broken, so it starts nothing new" in rings.status().files["README.md"].decode()
+    rings.commits("runs/web-1.yaml", run("web-1"))
+    rings.passes()
+    assert rings.run("web-1").end == "Succeeded"
+
+
+@pytest.mark.parametrize(
+    ("path", "key"),
+    [
+        ("strategies/rings.yaml", "ClusterStagedUpdateStrategy rings"),
+        ("placements/web.yaml", "ClusterResourcePlacement web"),
+        ("clusters/east.yaml", "MemberCluster east"),
+        ("resources/app/settings.yaml", "ConfigMap app/settings"),
+    ],
+)
+def test_initialization_never_builds_on_a_last_good_version(rings: World, path: str, key: str):
+    """It fails with the file and its line, and is tried again when the file can be read."""
+    good = rings.text(rings.head(), path)
+    rings.commits(path, BROKEN)
+    rings.commits("runs/web-1.yaml", run("web-1"))
+    rings.passes()
+    assert rings.conditions("web-1") == {"Initialized": "False UpdateRunInitializedFailed"}
+    assert rings.message("web-1", "Initialized").startswith(f"{PREFIX}InputBroken: {key} is in a broken file: {path}:")
+    assert rings.writes("canary") == []
+    rings.commits(path, good)
+    rings.passes()
+    assert rings.run("web-1").end == "Succeeded"
+
+
+def test_a_placement_that_breaks_during_a_run_does_not_stop_it(rings: World):
+    rings.commits("strategies/rings.yaml", strategy(stage("canary", approval=True), stage("prod")))
+    rings.commits("runs/web-1.yaml", run("web-1"))
+    rings.passes()
+    for path in ("placements/web.yaml", "strategies/rings.yaml", "clusters/east.yaml", "resources/app/settings.yaml"):
+        rings.commits(path, BROKEN)
+    rings.approves("web-1", "canary")
+    rings.passes()
+    assert rings.run("web-1").end == "Succeeded"
+    assert rings.values() == {"canary": "value1", "east": "value1", "west": "value1"}
+
+
+def test_a_rename_that_breaks_the_file_removes_nothing(rings: World):
+    rings.commits("runs/web-1.yaml", run("web-1"))
+    rings.breaks("east")
+    rings.passes()
+    rings.commits({"runs/web-1.yaml": None, "runs/renamed.yaml": BROKEN})
+    rings.commits({"clusters/west.yaml": None, "clusters/far-west.yaml": BROKEN})
+    rings.passes()
+    assert rings.run("web-1").end is None
+    rings.commits("runs/renamed.yaml", run("web-1"))
+    rings.commits("clusters/far-west.yaml", manifests.cluster("west", ring="prod"))
+    rings.heals("east")
+    rings.passes()
+    assert rings.run("web-1").end == "Succeeded"
+    assert rings.values() == {"canary": "value1", "east": "value1", "west": "value1"}
+
+
+def test_a_doubted_removal_is_dated_from_the_commit_that_made_it(rings: World):
+    rings.commits("runs/web-1.yaml", run("web-1"))
+    rings.breaks("east")
+    rings.passes()
+    removal = rings.commits({"runs/web-1.yaml": None, "runs/other.yaml": BROKEN})
+    rings.passes()
+    assert rings.run("web-1").end is None
+    rings.commits("runs/other.yaml", run("other", state="Initialize"))
+    rings.passes()
+    assert rings.run("web-1").end == "Withdrawn"
+    assert rings.run("web-1").end_message == f"the run was removed by commit {removal[:7]}"
+
+
+def test_an_illegal_edit_is_not_laundered_by_a_second_commit(rings: World):
+    """Whatever is committed on top, the object stays as it was last accepted."""
+    rings.breaks("canary")
+    rings.commits("runs/web-1.yaml", run("web-1", index=0))
+    rings.passes()
+    rings.commits("resources/app/settings.yaml", manifests.config_map("value2"))
+    rings.commits("runs/web-1.yaml", run("web-1", index=1))
+    rings.commits("runs/web-1.yaml", run("web-1", index=1, state="Run"))
+    rings.passes()
+    assert rings.problems() == ["runs/web-1.yaml: Immutable"]
+    assert rings.run("web-1").spec["resourceSnapshotIndex"] == "0"
+    rings.commits("runs/web-1.yaml", run("web-1", index=0))
+    rings.heals("canary")
+    rings.passes()
+    assert rings.problems() == []
+    assert rings.values() == {"canary": "value1", "east": "value1", "west": "value1"}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [("Initialize", "Stop"), (None, "Initialize"), ("Run", "Initialize"), ("Stop", "Initialize")]
+)
+def test_a_state_that_cannot_follow_is_refused_and_holds_the_run(rings: World, before: str | None, after: str):
+    rings.commits("runs/web-1.yaml", run("web-1", state=before))
+    rings.breaks("canary")
+    rings.passes()
+    rings.commits("runs/web-1.yaml", run("web-1", state=after))
+    rings.passes()
+    assert rings.problems() == ["runs/web-1.yaml: InvalidTransition"]
+    assert rings.run("web-1").state == (before or "Run")
+
+
+def test_an_object_that_is_declared_twice_is_refused_the_second_time(rings: World):
+    rings.commits("clusters/again.yaml", manifests.cluster("east", ring="canary"))
+    rings.commits("runs/web-1.yaml", run("web-1"))
+    rings.passes()
+    assert rings.problems() == ["clusters/again.yaml: DuplicateObject"]
+    assert rings.started("web-1") == ["canary", "east", "west"]
+    assert [one.name for one in rings.run("web-1").stages[1].clusters] == ["east", "west"]
+
+
+def test_an_object_moves_to_another_file_without_becoming_another(rings: World):
+    rings.breaks("east")
+    rings.commits("runs/web-1.yaml", run("web-1"))
+    rings.passes()
+    uid = rings.run("web-1").uid
+    moved = rings.text(rings.head(), "clusters/east.yaml")
+    rings.commits({"clusters/east.yaml": None, "clusters/prod/east.yaml": moved})
+    rings.commits({"runs/web-1.yaml": None, "runs/2025/web.yaml": run("web-1")})
+    rings.heals("east")
+    rings.passes()
+    assert [(one.uid, one.end) for one in rings.runs()] == [(uid, "Succeeded")]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        pytest.param(
+            {"runs/web-1.yaml": run("web-1", placement="nowhere")}, CLIENT + "parent placement not found", id="placement"
+        ),
+        pytest.param(
+            {"runs/web-1.yaml": run("web-1", strategy="nothing")},
+            CLIENT + "referenced updateStrategy not found: `/nothing`",
+            id="strategy",
+        ),
+        pytest.param(
+            {
+                "runs/web-1.yaml": run("web-1"),
+                "strategies/rings.yaml": strategy(stage("canary")),
+            },
+            CLIENT + "some clusters are not placed in any stage, total 2, showing up to 10: east, west",
+            id="clusters in no stage",
+        ),
+        pytest.param(
+            {
+                "runs/web-1.yaml": run("web-1"),
+                "strategies/rings.yaml": strategy(stage("canary"), stage("all", labels={}, labelSelector={})),
+            },
+            CLIENT + "cluster `canary` appears in more than one stages",
+            id="a cluster in two stages",
+        ),
+        pytest.param(
+            {
+                "runs/web-1.yaml": run("web-1"),
+                "strategies/rings.yaml": strategy(stage("canary", sortingLabelKey="order"), stage("prod")),
+            },
+            CLIENT + "the sorting label `order:` on cluster `canary` is not valid: strconv.Atoi: parsing \"\": "
+            "invalid syntax",
+            id="sorting label",
+        ),
+        pytest.param(
+            {
+                "runs/web-1.yaml": run("web-1"),
+                "placements/web.yaml": manifests.placement(
+                    policy={"placementType": "PickFixed", "clusterNames": ["east", "north"]}
+                ),
+            },
+            CLIENT + "policy snapshot `web-0` not fully scheduled yet",
+            id="a cluster that is not there",
+        ),
+    ],
+)
+def test_a_failed_initialization_says_why_and_is_tried_again_at_the_next_commit(
+    world: World, changes: dict, message: str
+):
+    """What it needs is committed later, and it starts."""
+    for name, ring in {"canary": "canary", "east": "prod", "west": "prod"}.items():
+        world.joins(name, ring=ring)
+    content = {
+        "resources/app/namespace.yaml": manifests.namespace(),
+        "resources/app/settings.yaml": manifests.config_map("value1"),
+    }
+    world.commits(content)
+    world.begins()
+    good = {"strategies/rings.yaml": strategy(stage("canary"), stage("prod"), stage("other"))}
+    world.commits({**good, "placements/web.yaml": manifests.placement(), **changes})
+    world.passes(minutes=10)
+    assert world.message("web-1", "Initialized") == message
+    assert world.writes("canary") == []
+    north = manifests.cluster("north", ring="other")
+    world.joins("north", ring="other")
+    world.relabels("canary", ring="canary", order="1")
+    selector = [{"group": "", "version": "v1", "kind": "Namespace", "name": "app"}]
+    world.commits(
+        {
+            **good,
+            "clusters/north.yaml": north,
+            "strategies/nothing.yaml": strategy(stage("canary"), stage("prod"), stage("other"), name="nothing"),
+            "placements/nowhere.yaml": manifests.placement("nowhere", resourceSelectors=selector),
+        }
+    )
+    world.passes()
+    assert world.run("web-1").end == "Succeeded"
+
+
+@pytest.mark.parametrize(
+    ("index", "why"),
+    [
+        ("7", "no resourceSnapshots with index `7` found for placement `/web`"),
+        ("01", "no resourceSnapshots with index `1` found for placement `/web`"),
+        ("abc", "invalid resource snapshot index `abc` provided, expected an integer >= 0"),
+        ("-1", "invalid resource snapshot index `-1` provided, expected an integer >= 0"),
+    ],
+)
+def test_an_index_that_does_not_exist_at_the_runs_own_commit_fails_for_good(rings: World, index: str, why: str):
+    """Else a typo would start by itself months later."""
+    rings.commits("runs/web-1.yaml", run("web-1", index=index))
+    rings.passes()
+    assert rings.message("web-1", "Initialized") == CLIENT + why
+    for number in range(2, 10):
+        rings.commits("resources/app/settings.yaml", manifests.config_map(f"value{number}"))
+    rings.passes()
+    assert rings.message("web-1", "Initialized") == CLIENT + why
+    assert rings.started("web-1") == []
+
+
+def test_a_run_as_old_as_the_status_branch_is_not_started_and_says_how_to_start_the_same(world: World):
+    world.joins("canary", ring="canary")
+    world.commits("resources/app.yaml", manifests.namespace())
+    world.commits("placements/web.yaml", manifests.placement())
+    world.commits("strategies/rings.yaml", strategy(stage("canary")))
+    world.commits("runs/web-1.yaml", run("web-1", index=0))
+    world.begins()
+    world.passes()
+    assert world.conditions("web-1") == {"Initialized": "False NotStarted"}
+    assert world.message("web-1", "Initialized") == (
+        "the run is older than the status branch, so it is not started; to start the same: reconciler run create "
+        "NEW-NAME --placement web --strategy rings --snapshot 0"
+    )
+    world.commits("runs/web-2.yaml", run("web-2"))
+    world.passes()
+    assert world.run("web-2").end == "Succeeded"
+
+
+def test_a_run_as_old_as_the_status_branch_starts_where_init_was_told_so(world: World):
+    world.joins("canary", ring="canary")
+    world.commits("resources/app.yaml", manifests.namespace())
+    world.commits("placements/web.yaml", manifests.placement())
+    world.commits("strategies/rings.yaml", strategy(stage("canary")))
+    world.commits("runs/web-1.yaml", run("web-1"))
+    world.begins(start_existing=True)
+    world.passes()
+    assert world.run("web-1").end == "Succeeded"
