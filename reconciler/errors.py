@@ -6,7 +6,11 @@ class ReconcilerError(Exception):
 
 
 class TemporaryError(ReconcilerError):
-    """The world is unwell: the same step is tried again later, with back-off."""
+    """The world is unwell: the same step is tried again later, with back-off, and not before the pause it asked for."""
+
+    def __init__(self, message: str = "", *, pause_seconds: float = 0.0) -> None:
+        super().__init__(message)
+        self.pause_seconds = pause_seconds
 
 
 class PermanentError(ReconcilerError):

@@ -7,6 +7,7 @@ policy, 20 internal.
 import importlib
 import pkgutil
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,7 +15,18 @@ from reconciler.errors import ReconcilerError, RefusedError, TemporaryError, Usa
 
 OK, FAILED, USAGE, WAITING, REFUSED, INTERNAL = 0, 1, 2, 3, 4, 20
 
-_SHARED = ("nouns", "objects", "opening", "options", "present", "reading", "telling", "writing")
+_SHARED = (
+    "describing",
+    "nouns",
+    "objects",
+    "opening",
+    "options",
+    "present",
+    "reading",
+    "showing",
+    "telling",
+    "writing",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -23,23 +35,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; expected errors become one line on stderr and an exit code."""
-    import click  # noqa: PLC0415 - kept out of the package's import
+    """Run the command line; expected errors become one line on stderr and an exit code, others a traceback and 20."""
+    from typer import exceptions  # noqa: PLC0415 - kept out of the package's import
 
     try:
         result = _application()(list(sys.argv[1:] if arguments is None else arguments), standalone_mode=False)
-    except click.exceptions.Exit as stop:
+    except exceptions.Exit as stop:
         return stop.exit_code
-    except click.ClickException as error:
-        error.show()
+    except exceptions.TyperException as error:
+        sys.stderr.write(f"reconciler: {error.format_message()}; --help tells more\n")
         return USAGE
-    except (click.Abort, KeyboardInterrupt):
+    except (exceptions.Abort, KeyboardInterrupt):
         return 130
     except ReconcilerError as error:
         return _say(error)
     except BrokenPipeError:
         sys.stderr.close()
         return OK
+    except Exception:  # noqa: BLE001 - our own mistake: told whole, and with a code of its own
+        traceback.print_exc()
+        return INTERNAL
     return result if isinstance(result, int) else OK
 
 

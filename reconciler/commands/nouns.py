@@ -11,7 +11,7 @@ from typing import Any
 
 from reconciler.commands import present
 from reconciler.core.codec import decode_time
-from reconciler.core.model import CLUSTER_GROUP, KINDS, PLACEMENT_GROUP, PREFIX, LabelSelector, Requirement
+from reconciler.core.model import KINDS, PLACEMENT_GROUP, PREFIX, LabelSelector, Requirement
 from reconciler.errors import UsageError
 
 DEFAULT_NAMESPACE = "default"
@@ -266,9 +266,6 @@ def noun_of(word: str) -> Noun:
             return noun
     there = ", ".join(f"{one.plural} ({one.short})" if one.short else one.plural for one in NOUNS)
     raise UsageError(f"there is no {word} to ask for; there are: {there}, problems")
-
-
-assert {one.group for one in NOUNS} == {PLACEMENT_GROUP, CLUSTER_GROUP}
 
 
 # -- label selectors --------------------------------------------------------------------------------------------

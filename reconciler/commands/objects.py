@@ -9,6 +9,7 @@ from typing import Any
 
 from reconciler.commands.nouns import Item, Noun
 from reconciler.commands.opening import Fleet
+from reconciler.commands.telling import state_word
 from reconciler.core.approvals import names_of
 from reconciler.core.conditions import (
     approval_kind,
@@ -26,10 +27,6 @@ from reconciler.core.model import PREFIX, Approval, Key, Problem
 from reconciler.core.status import Gate, PlacementState, RunStatus, StageFacts
 from reconciler.core.view import Declared
 from reconciler.daemon.findings import findings
-from reconciler.status_branch.dashboard import state_of
-
-PENDING = "Pending"
-"""The state of a run that the daemon has not recorded yet."""
 
 _GIVEN_BY_SERVER = ("creationTimestamp", "generation", "managedFields", "resourceVersion", "uid")
 
@@ -98,9 +95,9 @@ def _runs(fleet: Fleet, noun: Noun, everything: bool) -> Iterator[Item]:
     for one in fleet.derivation.view.objects[noun.kind].values():
         run = known.pop(one.uid, None)
         status = {"status": run_object(run)["status"]} if run is not None else {}
-        yield Item(body=declared_object(one) | status, state=state_of(run) if run is not None else PENDING)
+        yield Item(body=declared_object(one) | status, state=state_word(run))
     for run in known.values():
-        yield Item(body=run_object(run), state=state_of(run))
+        yield Item(body=run_object(run), state=state_word(run))
 
 
 def _placements(fleet: Fleet, noun: Noun, everything: bool) -> Iterator[Item]:

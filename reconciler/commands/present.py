@@ -21,9 +21,10 @@ _NARROWEST, _GAP = 6, 3
 _CELL = 10_000
 
 
-def say(text: str) -> None:
-    """Write a line to stdout."""
-    sys.stdout.write(redact.text(text) + "\n")
+def say(*lines: str) -> None:
+    """Write lines to stdout, at once: somebody may be reading along."""
+    sys.stdout.write("".join(redact.text(line) + "\n" for line in lines))
+    sys.stdout.flush()
 
 
 def warn(text: str) -> None:
@@ -100,7 +101,9 @@ def small_table(header: Sequence[str], rows: Iterable[Sequence[str]], indent: st
 
 
 def title(name: str) -> str:
-    """Return a field's name as `kubectl describe` writes it: `placementName` becomes `Placement Name`."""
+    """Return a field's name as `kubectl describe` writes it: `placementName` becomes `Placement Name`; other keys stay."""
+    if not name.isalnum():
+        return name
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name)
     return words[:1].upper() + words[1:]
 

@@ -24,6 +24,7 @@ def reconcile(
 ) -> None:
     """Make passes until nothing more can happen without time, people or clusters; say what each run waits for."""
     import threading  # noqa: PLC0415
+    from dataclasses import replace  # noqa: PLC0415
 
     from reconciler.clock import Clock  # noqa: PLC0415
     from reconciler.commands.opening import configure_log, open_mirror, open_settings  # noqa: PLC0415
@@ -43,6 +44,7 @@ def reconcile(
         state_dir=state_dir,
         deadline=deadline,
     )
+    settings = replace(settings, min_push_interval_seconds=0.0)  # nothing may be left unrecorded
     configure_log()
     clock, woken = Clock(), threading.Event()
     with open_mirror(settings) as mirror:

@@ -56,6 +56,8 @@ def _make_status(mirror, branch: str, status_branch: str, clock) -> None:  # typ
     heads = mirror.fetch()
     if heads.get(status_branch) is not None:
         return
+    if mirror.recall("status") is not None:
+        raise UsageError(f"branch {status_branch} was seen before and is gone: restore it; --init makes no second one")
     if heads.get(branch) is None:
         raise UsageError(f"the repository has no branch {branch}: `reconciler init` lays one out")
     anchor.make(mirror, branch, status_branch, heads[branch], clock.now())

@@ -4,7 +4,7 @@ A plan names every action that is wanted *now*; the workers keep at it and hand 
 whenever what they know of a cluster changes. The core never learns how a member is reached.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
@@ -21,11 +21,24 @@ class Fence:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ApplyOptions:
+    """How objects are written, as the placement's `applyStrategy` says it; the defaults are KubeFleet's.
+
+    `take_over` is `Always`, `IfNoDiff` or `Never`: what happens to an object that is there and not the placement's.
+    """
+
+    server_side_force: bool = False
+    take_over: str = "Always"
+    allow_co_ownership: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Content:
     """What a cluster gets: whole objects, ordered, and their hash (hex sha256 of upstream's canonical JSON)."""
 
     hash: str
     objects: tuple[Body, ...]
+    options: ApplyOptions = ApplyOptions()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +124,8 @@ class ObjectResult:
 class Report:
     """What a delivery knows of a target: the hash the member says was delivered completely (None: none), and health.
 
-    `results` holds only the objects that are not well, worst first.
+    `results` holds only the objects that are not well, worst first. `pause_seconds` is for how long the member asked
+    not to be asked again; it is no part of what is known.
     """
 
     complete: str | None
@@ -119,6 +133,7 @@ class Report:
     object: str = ""
     message: str = ""
     results: tuple[ObjectResult, ...] = ()
+    pause_seconds: float = field(default=0.0, compare=False, repr=False)
 
     @property
     def healthy(self) -> bool:

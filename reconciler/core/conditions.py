@@ -125,7 +125,7 @@ def waiting_side(stage: StageFacts) -> When | None:
     if any(gate.opened_at and not gate.passed_at for gate in stage.gates_of(When.BEFORE)):
         return When.BEFORE
     after = stage.gates_of(When.AFTER)
-    waits = stage.started_at is not None and stage.is_updated and any(not gate.passed_at for gate in after)
+    waits = stage.updated_at is not None and any(not gate.passed_at for gate in after)
     return When.AFTER if waits else None
 
 

@@ -47,6 +47,7 @@ class History(View):
         self._resources = Resources()
         self._interested: dict[tuple[str, ...], set[Key]] = {}
         self._doubts: list[_Doubt] = []
+        self._refused_before: dict[str, FileChange] = {}
         self._dirty: set[Key] = set()
 
     # -- the fold -------------------------------------------------------------------------------------------
@@ -66,15 +67,20 @@ class History(View):
     # -- files and objects --------------------------------------------------------------------------------------
 
     def _apply_files(self, commit: Commit, changed: Mapping[str, FileChange]) -> None:
-        good = {path: change for path, change in changed.items() if change.parsed and not change.parsed.problems}
+        # what was refused before is judged again: what stood in its way may be gone
+        judged = {**self._refused_before, **changed}
+        good = {path: change for path, change in judged.items() if change.parsed and not change.parsed.problems}
         broken = {
             path: change.parsed.problems for path, change in changed.items() if change.parsed and change.parsed.problems
         }
         removed = [path for path, change in changed.items() if change.parsed is None and path in self._files]
+        self._note_approvals(commit, good.values())
+        self._refused_before = {}
         while refused := self._refused(good, removed):
             broken |= refused
+            self._refused_before |= {path: judged[path] for path in refused}
             good = {path: change for path, change in good.items() if path not in refused}
-        gone = self._gone(commit, good, broken, removed)
+        gone = self._gone(commit, good, {path: broken[path] for path in broken if path in changed}, removed)
         for path in broken:
             self._files.setdefault(path, _File(blob=""))
         for path in (*good, *removed):
@@ -110,7 +116,7 @@ class History(View):
         self, document: Document, claimants: list[Document], owner: str | None, leaving: set[str]
     ) -> Iterator[Problem]:
         others = {one.path for one in claimants} - {document.path}
-        if owner is not None and owner not in leaving and owner != document.path:
+        if owner in self._files and owner not in leaving and owner != document.path:
             others.add(owner)
         if others and document.path != owner:
             names = ", ".join(sorted(others))
@@ -182,29 +188,35 @@ class History(View):
         table[key] = new
         if kind is None:
             self._resources.add(document)
-        self._note(old, new, commit)
+        self._note(old, new)
 
     def _remove(self, key: Key, commit: Commit) -> None:
         old = self._table(key).pop(key, None)
         self._owners.pop(key, None)
         self._resources.remove(key)
         if old is not None:
-            self._note(old, None, commit)
+            self._note(old, None)
             if key.kind in KINDS:
                 self.removals[old.uid] = Removal(declared=old, commit=commit)
 
-    def _note(self, old: Declared | None, new: Declared | None, commit: Commit) -> None:
-        """Mark what a changed object may change, and remember when an approval was first seen."""
+    def _note(self, old: Declared | None, new: Declared | None) -> None:
+        """Mark what a changed object may change."""
         one = cast("Declared", new or old)
         if isinstance(one.value, Placement):
             self._dirty.add(one.key)
             for mark in interests(one.value):
                 self._interested.setdefault(mark, set()).add(one.key)
-        elif isinstance(one.value, Approval) and new is not None and one.value.condition is not None:
-            self.approvals_seen.setdefault(approval_mark(one.value), commit.position)
         elif one.value is None:
             for mark in marks(one.key):
                 self._dirty |= self._interested.get(mark, set())
+
+    def _note_approvals(self, commit: Commit, files: Iterable[FileChange]) -> None:
+        """Remember when each approval was first in the repository, also in a file that does not count yet."""
+        for change in files:
+            for document in cast("ParsedFile", change.parsed).documents:
+                if document.kind in KINDS and KINDS[document.kind].folder == "approvals":
+                    approval = Approval.from_document(document)
+                    self.approvals_seen.setdefault(approval_mark(approval), commit.position)
 
     # -- snapshots -----------------------------------------------------------------------------------------------
 

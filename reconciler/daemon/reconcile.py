@@ -9,12 +9,12 @@ import structlog
 
 from reconciler.clock import Clock
 from reconciler.core import codec
-from reconciler.core.actions import Action, Content, Deliver, Fence, Observe, Outcome, Reason, Target
+from reconciler.core.actions import Action, Content, Deliver, Fence, Observe, Outcome, Reason
 from reconciler.core.events import ClusterReported, Event
 from reconciler.core.fold import apply_to_placement
 from reconciler.core.model import Commit, Key, Problem, Run
 from reconciler.core.rollout import Declarations, Plan, Waiting, absorb, plan
-from reconciler.core.status import PlacementState
+from reconciler.core.status import PlacementState, Record
 from reconciler.daemon.derive import Derivation, verified
 from reconciler.daemon.findings import findings
 from reconciler.daemon.message import commit_message
@@ -32,10 +32,15 @@ logger = structlog.get_logger()
 
 _ACKNOWLEDGE = "Acknowledge-Rewrite:"
 _REMOTE_PUSH_SECONDS = 2.0
+_LAST_STATUS = "status"
 
 
 class HeldError(ReconcilerError):
     """Nothing may be touched, and the text says why; only people can change that."""
+
+
+class RewrittenError(HeldError):
+    """The watched branch does not contain the recorded head any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +71,9 @@ class Reconciler:
         self._deliveries: dict[str, Delivery] = {}
         self._plans: dict[Key, Plan] = {}
         self._planned_head = ""
-        self._last_status = ""
+        self._last_status = mirror.recall(_LAST_STATUS) or ""
+        self.closing = False
+        self._repairs: dict[tuple[Key, str], Deliver] = {}
         self._said: set[str] = set()
         self._kept: tuple[Outcome, ...] = ()
         self._pushed_at: datetime | None = None
@@ -84,6 +91,9 @@ class Reconciler:
         outcomes, self._kept = (*self._kept, *self.workers.take()), ()
         try:
             return self._pass(outcomes)
+        except HeldError:
+            self.workers.want(())
+            raise
         except ReconcilerError:
             if outcomes:
                 self.workers.tell_again()
@@ -97,7 +107,7 @@ class Reconciler:
         head = heads.get(self.settings.branch)
         if head is None:
             raise HeldError(f"the repository has no branch {self.settings.branch}")
-        fleet = self._guard_history(status, head)
+        fleet = self._guarded(status, head)
         self.derivation.bring_to(head, fleet.follows)
         if head != self._planned_head:
             self.workers.poke_all()
@@ -139,12 +149,26 @@ class Reconciler:
                 "more: nothing is touched; restore it, or start anew with `reconciler init --re-anchor`"
             )
         self.status = store.read(self.mirror.git, tip)
-        self._last_status = tip
+        self._saw_status(tip)
         self._plans = {}
         self.clock.never_before(codec.decode_time(self.status.time))
         for key, why in self.status.tampered.items():
             self._say_once("status tampered", placement=str(key), problem=why)
         return self.status
+
+    def _saw_status(self, commit: str) -> None:
+        """Remember the newest status seen, beyond this process, so that a lost one is noticed."""
+        self._last_status = commit
+        self.mirror.remember(_LAST_STATUS, commit)
+
+    def _guarded(self, status: store.Status, head: str) -> store.Fleet:
+        """Guard the history, and tell everybody on the status branch when it was rewritten."""
+        try:
+            return self._guard_history(status, head)
+        except RewrittenError as error:
+            problem = Problem(path=self.settings.branch, rule="HistoryRewritten", message=str(error))
+            self._record(status, status.observed, status.fleet, plans={}, happened={}, problems=(problem,))
+            raise
 
     def _guard_history(self, status: store.Status, head: str) -> store.Fleet:
         """Refuse a head that does not contain the recorded one; note where a pull put that on a side branch."""
@@ -163,7 +187,7 @@ class Reconciler:
             )
         acknowledged = self._acknowledged(old, head)
         if acknowledged is None:
-            raise HeldError(
+            raise RewrittenError(
                 f"HistoryRewritten: the recorded head {old[:7]} is not in the history of {head[:7]} any more: nothing "
                 "is touched; put it back, or accept the new history with `reconciler acknowledge-rewrite`"
             )
@@ -200,7 +224,7 @@ class Reconciler:
                 continue
             declared = declared or self._declarations(status)
             state = status.placements.get(key, PlacementState(key=key))
-            plans[key], happened[key] = _plan(state, declared, mine, now)
+            plans[key], happened[key] = _plan(state, None if self.closing else declared, mine, now)
         return plans, happened
 
     def _keys(self, status: store.Status) -> list[Key]:
@@ -251,7 +275,12 @@ class Reconciler:
     def _may_wait(self, happened: Mapping[Key, tuple[Event, ...]]) -> datetime | None:
         """Return until when results that free no used slot and open no gate may wait for company; None: push now."""
         events = [event for found in happened.values() for event in found]
-        if self._pushed_at is None or not events or not all(isinstance(event, ClusterReported) for event in events):
+        if (
+            self.closing
+            or self._pushed_at is None
+            or not events
+            or not all(isinstance(event, ClusterReported) for event in events)
+        ):
             return None
         not_before = self._pushed_at + timedelta(seconds=self._push_interval())
         return not_before if self.clock.now() < not_before else None
@@ -298,7 +327,8 @@ class Reconciler:
             files=files,
             fleet=fleet,
         )
-        self._last_status, self._pushed_at = new, now
+        self._saw_status(new)
+        self._pushed_at = now
         for key, events in happened.items():
             for event in events:
                 _log_event(states[key], event)
@@ -309,21 +339,28 @@ class Reconciler:
     def _actions(self, plans: Mapping[Key, Plan], outcomes: tuple[Outcome, ...]) -> list[Action]:
         """Return what is wanted now; a cluster whose fence was lost is delivered again under its newest intent."""
         actions = [action for one in plans.values() for action in one.actions]
+        wanted = {(action.target.placement, action.target.cluster) for action in actions}
         for outcome in outcomes:
-            repair = self._repair(outcome)
-            if repair is not None and all(repair.target != one.target for one in actions):
-                actions.append(repair)
-        return actions
+            self._note_repair(outcome)
+        self._repairs = {name: one for name, one in self._repairs.items() if self._is_newest(one)}
+        return actions + [one for name, one in self._repairs.items() if name not in wanted]
 
-    def _repair(self, outcome: Outcome) -> Action | None:
-        if outcome.report.reason is not Reason.FENCE_LOST or self.status is None:
-            return None
-        state = self.status.placements.get(outcome.target.placement)
-        record = state.records.get(outcome.target.cluster) if state is not None else None
-        if record is None or record.seq <= outcome.target.seq:
-            return None
-        target = Target(placement=outcome.target.placement, cluster=record.cluster, run_uid=record.run, seq=record.seq)
-        return Deliver(target=target, snapshot_index=record.index, hash=record.hash)
+    def _note_repair(self, outcome: Outcome) -> None:
+        name = (outcome.target.placement, outcome.target.cluster)
+        record = self._record_of(*name)
+        if outcome.report.reason is Reason.FENCE_LOST and record is not None and record.seq > outcome.target.seq:
+            target = replace(outcome.target, run_uid=record.run, seq=record.seq)
+            self._repairs[name] = Deliver(target=target, snapshot_index=record.index, hash=record.hash)
+        elif name in self._repairs and outcome.report.complete == self._repairs[name].hash:
+            del self._repairs[name]
+
+    def _is_newest(self, repair: Deliver) -> bool:
+        record = self._record_of(repair.target.placement, repair.target.cluster)
+        return record is not None and record.seq == repair.target.seq
+
+    def _record_of(self, placement: Key, cluster: str) -> Record | None:
+        state = self.status.placements.get(placement) if self.status is not None else None
+        return state.records.get(cluster) if state is not None else None
 
     def _delivery(self, cluster: str) -> Delivery | None:
         settings = self.settings.delivery_of(cluster)
@@ -358,10 +395,12 @@ class Reconciler:
 
 
 def _plan(
-    state: PlacementState, declared: Declarations, outcomes: tuple[Outcome, ...], now: datetime
+    state: PlacementState, declared: Declarations | None, outcomes: tuple[Outcome, ...], now: datetime
 ) -> tuple[Plan, tuple[Event, ...]]:
+    """Absorb, then plan; without declarations nothing new is planned, as when the service ends."""
     absorbed = absorb(state, outcomes, now)
-    planned = plan(_folded(state, absorbed), declared, now)
+    folded = _folded(state, absorbed)
+    planned = plan(folded, declared, now) if declared is not None else Plan(state=folded)
     return planned, (*absorbed, *planned.events)
 
 

@@ -7,12 +7,13 @@ import signal
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import timedelta
 from typing import Any
 
 import structlog
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from reconciler.clock import Clock
+from reconciler.clock import Clock, wall
 from reconciler.daemon.reconcile import HeldError, Pass, Reconciler
 from reconciler.errors import TemporaryError
 
@@ -61,7 +62,8 @@ class Service:
         try:
             while not self._stop.is_set():
                 self._one()
-                self._wake.wait()
+                # the scheduler lives by the wall clock; should that be set back, this wait still ends
+                self._wake.wait(timeout=2 * self._poll)
                 self._wake.clear()
         finally:
             self._scheduler.shutdown(wait=False)
@@ -100,9 +102,9 @@ class Service:
         self._wake_in(pause)
 
     def _wake_in(self, seconds: float) -> None:
-        timer = threading.Timer(seconds, self.poke)
-        timer.daemon = True
-        timer.start()
+        """Set the one timer."""
+        at = wall() + timedelta(seconds=seconds)
+        self._scheduler.add_job(self.poke, "date", run_date=at, id="timer", replace_existing=True)
 
     def _arm(self, done: Pass) -> None:
         """Set the timer for the next moment at which time alone can change something."""
@@ -116,6 +118,7 @@ class Service:
     def _finish(self) -> None:
         """Wait for the workers, record what they still answered, and leave."""
         self._reconciler.workers.close(timeout=20.0)
+        self._reconciler.closing = True
         with suppress(TemporaryError, HeldError):
             self._reconciler.run_pass()
         logger.info("stopped")

@@ -7,7 +7,10 @@ from typing import Any
 from reconciler.delivery.base import Delivery
 from reconciler.errors import UsageError
 
-BACKENDS = {"directory": "reconciler.delivery.directory"}
+BACKENDS = {
+    "directory": "reconciler.delivery.directory",
+    "kubernetes": "reconciler.delivery.kubernetes",
+}
 """Name in the settings → module, imported when first used; it has `open_member(cluster, settings) -> Delivery`."""
 
 

@@ -422,7 +422,8 @@ def answered(call: Callable[[], Report]) -> Report:
     except Halt as error:
         return Report(complete=None, reason=error.reason, message=line(str(error)))
     except TemporaryError as error:
-        return Report(complete=None, reason=Reason.UNREACHABLE, message=line(str(error)))
+        pause = error.pause_seconds
+        return Report(complete=None, reason=Reason.UNREACHABLE, message=line(str(error)), pause_seconds=pause)
     except PermanentError as error:
         return Report(complete=None, reason=Reason.REFUSED, message=line(str(error)))
 

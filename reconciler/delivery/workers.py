@@ -121,7 +121,7 @@ class _Job:
             self.failures = 0
             self.due = now + look
             return
-        self.due = now + jitter(pause_ceiling(self.failures))
+        self.due = now + max(jitter(pause_ceiling(self.failures)), report.pause_seconds)
         self.failures += 1
 
 

@@ -34,6 +34,7 @@ Heads = Mapping[str, str]
 _TRACKED = "refs/remotes/origin/"
 _INCOMING = "refs/reconciler/incoming/"
 _SEEN = "refs/reconciler/seen/"
+_REMEMBERED = "refs/reconciler/remembered/"
 _LOOK = 30.0  # seconds to ask a remote for its heads
 _FETCH = 600.0  # seconds for a fetch, of all of a large history the first time
 
@@ -159,6 +160,14 @@ class Mirror:
     def tip(self, branch: str) -> str | None:
         """Return the commit of the branch as of the last fetch, or None."""
         return self._tips.get(branch)
+
+    def remember(self, name: str, sha: str) -> None:
+        """Keep a commit under a name of our own, for the next process."""
+        self.git.run("update-ref", f"{_REMEMBERED}{name}", sha)
+
+    def recall(self, name: str) -> str | None:
+        """Return what was remembered under a name, or None."""
+        return _refs(self.git, _REMEMBERED, (name,)).get(name)
 
     def repack(self) -> None:
         """Join small packs and index the history; for a slow timer, as it takes seconds on a large repository."""

@@ -99,6 +99,18 @@ def test_an_approval_that_is_moved_or_brought_back_does_not_count(rings: World):
     assert refusal(rings).startswith("ApprovedBeforeRequested")
 
 
+def test_an_approval_that_did_not_count_as_a_file_was_there_all_the_same(rings: World):
+    """A second file of the same name is refused; when the first leaves, what it says is not new."""
+    rings.commits("strategies/rings.yaml", strategy(stage("canary", approval=True), stage("prod")))
+    rings.commits("approvals/a.json", manifests.approval("web-1-canary", status="False"))
+    rings.commits("approvals/b.json", manifests.approval("web-1-canary"))
+    rings.commits("runs/web-1.yaml", run("web-1"))
+    rings.passes()
+    rings.removes("approvals/a.json")
+    rings.passes()
+    assert refusal(rings).startswith("ApprovedBeforeRequested")
+
+
 def test_an_approval_left_over_from_a_former_run_of_the_same_name_does_not_count(asking: World):
     asking.approves("web-1", "canary")
     asking.passes()

@@ -137,6 +137,23 @@ def test_an_object_that_is_declared_twice_is_refused_the_second_time(rings: Worl
     assert [one.name for one in rings.run("web-1").stages[1].clusters] == ["east", "west"]
 
 
+def test_a_file_that_was_refused_counts_once_what_stood_in_its_way_is_gone(rings: World):
+    rings.commits("clusters/again.yaml", manifests.cluster("east", ring="canary"))
+    rings.removes("clusters/east.yaml")
+    rings.commits("runs/web-1.yaml", run("web-1"))
+    rings.passes()
+    assert rings.problems() == []
+    assert [one.name for one in rings.run("web-1").stages[0].clusters] == ["canary", "east"]
+
+
+def test_a_refused_file_of_before_does_not_keep_others_from_leaving(rings: World):
+    rings.commits("clusters/again.yaml", manifests.cluster("east", ring="canary"))
+    rings.leaves("west")
+    rings.commits("runs/web-1.yaml", run("web-1"))
+    rings.passes()
+    assert rings.started("web-1") == ["canary", "east"]
+
+
 def test_an_object_moves_to_another_file_without_becoming_another(rings: World):
     rings.breaks("east")
     rings.commits("runs/web-1.yaml", run("web-1"))

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 
-from reconciler.core.model import Body
+from reconciler.core.model import Body, Key
 from reconciler.delivery.base import key_of
 
 _RBAC = "rbac.authorization.k8s.io"
@@ -47,5 +47,14 @@ def in_waves(objects: Iterable[Body]) -> Iterator[tuple[Body, ...]]:
 
 
 def _wave_of(body: Body) -> int:
-    key = key_of(body)
+    return _wave_of_key(key_of(body))
+
+
+def keys_in_waves(keys: Iterable[Key]) -> list[tuple[Key, ...]]:
+    """Return keys wave by wave, in the order given within each."""
+    ordered = sorted(keys, key=_wave_of_key)
+    return [tuple(wave) for _, wave in groupby(ordered, key=_wave_of_key)]
+
+
+def _wave_of_key(key: Key) -> int:
     return _WAVE_OF.get((key.group, key.kind), len(_WAVES))

@@ -1,0 +1,150 @@
+"""The floor under a rollout: its server-side-apply requests alone, sent as fast as the same concurrency allows.
+
+N members in 3 stages, half of a stage at a time; for each member its namespace, then its ConfigMaps, some at once:
+nothing is planned, read back, recorded or pushed. How much slower a rollout is than this, is ours.
+
+    python benchmarks/floor.py --members 100
+"""
+
+import argparse
+import base64
+import functools
+import itertools
+import json
+import resource
+import ssl
+import tempfile
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import stub
+import urllib3
+
+STAGES = 3
+PERCENT = 50
+NAMESPACE = "bench"
+
+PARALLEL = 8
+"""Requests to one member under way at once: what the kubernetes delivery allows itself unless its settings say."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """What sending took: wall and CPU seconds of the client, and how many requests it sent."""
+
+    seconds: float
+    cpu_seconds: float
+    requests: int
+
+    def __str__(self) -> str:
+        rate, each = self.requests / self.seconds, 1000 * self.cpu_seconds / self.requests
+        return f"{self.seconds:.2f} s, {self.requests} requests, {rate:.0f} requests/s, {each:.2f} ms CPU each"
+
+
+def objects(revision: str) -> tuple[dict[str, Any], ...]:
+    """Return what each member gets: a namespace and ten ConfigMaps in it, of about 400 bytes."""
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
+    return (namespace, *(_config_map(number, revision) for number in range(1, 11)))
+
+
+def _config_map(number: int, revision: str) -> dict[str, Any]:
+    metadata = {"name": f"settings-{number:02d}", "namespace": NAMESPACE, "labels": {"app": "bench"}}
+    data = {"revision": revision, **{f"key{key}": f"value {key} of settings {number}" for key in range(8)}}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
+
+
+def stages(members: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    """Return the members in as many equal stages as there are, names in order."""
+    size, more = divmod(len(members), STAGES)
+    bounds = [number * size + min(number, more) for number in range(STAGES + 1)]
+    return tuple(tuple(members[start:end]) for start, end in itertools.pairwise(bounds))
+
+
+def in_flight(stage: Sequence[str]) -> int:
+    """Return how many members of a stage may be in flight together."""
+    return max(1, len(stage) * PERCENT // 100)
+
+
+Pools = Mapping[str, urllib3.HTTPSConnectionPool]
+
+
+def open_pools(kubeconfigs: Mapping[str, Path]) -> Pools:
+    """Return a pool for each member; nothing is connected yet."""
+    return {name: _pool(json.loads(file.read_text(encoding="utf-8"))) for name, file in kubeconfigs.items()}
+
+
+def measure(pools: Pools, revision: str, parallel: int = PARALLEL) -> Figures:
+    """Send every object to every member, stage by stage."""
+    bodies = [(_url(body), json.dumps(body).encode()) for body in objects(revision)]
+    start, cpu = perf_counter(), _cpu_seconds()
+    for stage in stages(list(pools)):
+        together = in_flight(stage)
+        with ThreadPoolExecutor(together) as members, ThreadPoolExecutor(together * parallel) as requests:
+            list(members.map(lambda name, to=requests: _deliver(pools[name], bodies, to, parallel), stage))
+    seconds, cpu_seconds = perf_counter() - start, _cpu_seconds() - cpu
+    return Figures(seconds=seconds, cpu_seconds=cpu_seconds, requests=len(bodies) * len(pools))
+
+
+def _url(body: Mapping[str, Any]) -> str:
+    name = body["metadata"]["name"]
+    options = "?fieldManager=floor&force=true"
+    if body["kind"] == "Namespace":
+        return f"/api/v1/namespaces/{name}{options}"
+    return f"/api/v1/namespaces/{NAMESPACE}/configmaps/{name}{options}"
+
+
+def _pool(config: Mapping[str, Any]) -> urllib3.HTTPSConnectionPool:
+    server = urllib3.util.parse_url(config["clusters"][0]["cluster"]["server"])
+    context = _context(config["clusters"][0]["cluster"]["certificate-authority-data"])
+    token = config["users"][0]["user"]["token"]
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/apply-patch+yaml"}
+    assert server.host is not None
+    return urllib3.HTTPSConnectionPool(server.host, server.port, headers=headers, ssl_context=context, maxsize=PARALLEL)
+
+
+@functools.cache
+def _context(authority: str) -> ssl.SSLContext:
+    return ssl.create_default_context(cadata=base64.b64decode(authority).decode())
+
+
+def _deliver(
+    pool: urllib3.HTTPSConnectionPool, bodies: Sequence[tuple[str, bytes]], requests: ThreadPoolExecutor, parallel: int
+) -> None:
+    namespace, *rest = bodies
+    _send(pool, [namespace])
+    list(requests.map(lambda number: _send(pool, rest[number::parallel]), range(parallel)))
+
+
+def _send(pool: urllib3.HTTPSConnectionPool, bodies: Sequence[tuple[str, bytes]]) -> None:
+    for url, data in bodies:
+        answer = pool.urlopen("PATCH", url, body=data, headers=pool.headers)
+        if answer.status != 200:  # noqa: PLR2004 - OK
+            raise SystemExit(f"PATCH {url}: {answer.status} {answer.data.decode(errors='replace')}")
+
+
+def _cpu_seconds() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--members", type=int, default=100)
+    options = parser.parse_args()
+    stub.allow_files()
+    with tempfile.TemporaryDirectory() as folder, stub.serving(options.members, Path(folder)) as kubeconfigs:
+        pools = open_pools(kubeconfigs)
+        print(f"{options.members} members, one request each at a time: {measure(pools, 'one', parallel=1)}")
+        for pool in pools.values():
+            pool.close()
+        pools = open_pools(kubeconfigs)
+        print(f"{options.members} members, {PARALLEL} each, handshakes too: {measure(pools, 'two')}")
+        print(f"{options.members} members, {PARALLEL} each, connections open: {measure(pools, 'three')}")
+
+
+if __name__ == "__main__":
+    main()

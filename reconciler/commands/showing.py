@@ -1,0 +1,174 @@
+"""What `get` prints: tables, names, or whole objects; once, or again whenever something changes."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from reconciler import redact
+from reconciler.clock import wall
+from reconciler.commands import OK
+from reconciler.commands.nouns import LABELS, NAMESPACE, Column, Item, Noun, matching
+from reconciler.commands.objects import items, problems, with_content
+from reconciler.commands.opening import Fleet
+from reconciler.commands.present import Table, say, warn
+from reconciler.commands.reading import follow, not_found
+from reconciler.core import codec
+from reconciler.core.model import LabelSelector, Problem
+from reconciler.documents import yaml
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """What to look for; `namespace` None: in all of them."""
+
+    noun: Noun
+    names: tuple[str, ...]
+    namespace: str | None
+    selector: LabelSelector
+    everything: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """How to show it."""
+
+    output: str
+    labels: bool
+    headless: bool
+
+    @property
+    def is_table(self) -> bool:
+        """Whether it is shown in columns."""
+        return self.output in ("", "wide")
+
+
+# -- finding --------------------------------------------------------------------------------------------------
+
+
+def _find(fleet: Fleet, query: Query) -> list[Item]:
+    found = matching(items(fleet, query.noun, everything=query.everything), query.selector)
+    if query.noun.namespaced and query.namespace is not None:
+        found = [one for one in found if one.namespace == query.namespace]
+    if not query.names:
+        return found
+    return [one for name in query.names for one in found if one.name == name]
+
+
+def _missing(query: Query, found: Sequence[Item]) -> int:
+    """Say which names are not there, or that there is nothing at all; return the exit code."""
+    there = {one.name for one in found}
+    codes = [not_found(query.noun, name) for name in query.names if name not in there]
+    if not query.names and not found:
+        where = f" in {query.namespace} namespace." if query.noun.namespaced and query.namespace else ""
+        warn(f"No resources found{where}")
+    return max(codes, default=OK)
+
+
+# -- showing ----------------------------------------------------------------------------------------------------
+
+
+def show(fleet: Fleet, query: Query, look: Look) -> int:
+    """Print what is found once; return the exit code."""
+    found = _find(fleet, query)
+    if look.is_table:
+        say(*_table(query, look).lines(_rows(query, look, found)))
+        code = _missing(query, found)
+        _warn_of_problems(fleet)
+        return code
+    if look.output == "name":
+        _say_names(query, found)
+    elif found or not query.names:
+        bodies = [with_content(fleet, one).body for one in found]
+        _say_body(bodies[0] if len(query.names) == len(bodies) == 1 else _list_of(bodies), look)
+    return _missing(query, found) if query.names or look.output == "name" else OK
+
+
+def watch(fleet: Fleet, query: Query, look: Look, repo: str, *, offline: bool) -> int:
+    """Print everything once, then each object again when it changed, as `kubectl get -w` does, until Ctrl-C."""
+    found = _find(fleet, query)
+    if code := _missing(query, found):
+        return code
+    if look.is_table:
+        _warn_of_problems(fleet)
+    table, shown = _table(query, look), dict[str, Item]()
+    for now in follow(fleet, repo, offline=offline):
+        found = _find(now, query)
+        changed = [one for one in found if shown.get(one.identity) != one]
+        _say_changed(now, query, look, table, changed)
+        shown = {one.identity: one for one in found}
+    return OK
+
+
+def _say_changed(fleet: Fleet, query: Query, look: Look, table: Table, changed: list[Item]) -> None:
+    if look.is_table:
+        say(*table.lines(_rows(query, look, changed)))
+        return
+    if look.output == "name":
+        _say_names(query, changed)
+        return
+    for one in changed:
+        if look.output == "yaml":
+            say("---")
+        _say_body(with_content(fleet, one).body, look)
+
+
+def _columns(query: Query, look: Look) -> Iterator[Column]:
+    if query.noun.namespaced and query.namespace is None:
+        yield NAMESPACE
+    yield from query.noun.shown(wide=look.output == "wide")
+    if look.labels:
+        yield LABELS
+
+
+def _table(query: Query, look: Look) -> Table:
+    return Table([one.title for one in _columns(query, look)], headless=look.headless)
+
+
+def _rows(query: Query, look: Look, found: Iterable[Item]) -> Iterator[list[str]]:
+    now, columns = wall(), list(_columns(query, look))
+    for one in found:
+        yield [column.read(one, now) for column in columns]
+
+
+def _say_names(query: Query, found: Iterable[Item]) -> None:
+    say(*(f"{query.noun.prefix}/{one.name}" for one in found))
+
+
+def _list_of(bodies: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"apiVersion": "v1", "items": bodies, "kind": "List", "metadata": {"resourceVersion": ""}}
+
+
+def _say_body(body: Any, look: Look) -> None:
+    """Print an object whole, Secrets without their values."""
+    safe = redact.body(body)
+    if look.output == "yaml":
+        say(yaml.dump(safe).removesuffix("\n"))
+    else:
+        say(json.dumps(safe, indent=4, sort_keys=True, ensure_ascii=False))
+
+
+# -- problems -----------------------------------------------------------------------------------------------------
+
+
+def _warn_of_problems(fleet: Fleet) -> None:
+    if count := len(problems(fleet)):
+        noun = "problem" if count == 1 else "problems"
+        warn(f"warning: {count} {noun} in the repository: reconciler get problems")
+
+
+def show_problems(fleet: Fleet, look: Look) -> int:
+    """Print what is wrong with which file; return the exit code."""
+    found = problems(fleet)
+    if not look.is_table:
+        _say_body({"problems": [codec.encode(one) for one in found]}, look)
+        return OK
+    say(*Table(("FILE", "RULE", "MESSAGE"), headless=look.headless).lines(_problem_row(one) for one in found))
+    if not found:
+        warn("No problems found")
+    return OK
+
+
+def _problem_row(problem: Problem) -> tuple[str, str, str]:
+    where = f"{problem.path}:{problem.line}" if problem.line else problem.path
+    return where, problem.rule, problem.message + (f"; {problem.hint}" if problem.hint else "")

@@ -1,0 +1,195 @@
+"""Requests to one member's API server: bytes out, bytes in, each with a deadline and a largest size; no retries.
+
+Tries again, and when, are the workers' business; a pause that the member asks for is kept here, whoever calls.
+"""
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from urllib.parse import urlencode
+
+import urllib3
+
+from reconciler.clock import monotonic
+from reconciler.delivery.kubernetes import credentials
+from reconciler.delivery.kubernetes.credentials import Access
+from reconciler.delivery.kubernetes.deadline import within
+from reconciler.delivery.kubernetes.settings import MemberSettings
+from reconciler.delivery.kubernetes.unwell import Unauthorized
+from reconciler.errors import PermanentError, TemporaryError
+from reconciler.redact import line
+
+MAX_ANSWER_BYTES = 16 * 1024 * 1024
+LONGEST_PAUSE_SECONDS = 300.0
+_CONNECT_SECONDS = 5.0
+_PAUSING = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
+_JSON = "application/json"
+
+
+class AnswerTooLarge(PermanentError):
+    """The member's answer is larger than anything that is asked for should be."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What came back: any status but 401, 429 and 503, and the whole body."""
+
+    status: int
+    body: bytes
+
+    @property
+    def is_well(self) -> bool:
+        """Whether it was done."""
+        return HTTPStatus.OK <= self.status < HTTPStatus.MULTIPLE_CHOICES
+
+
+class Connection:
+    """One member's API server; may be used by several threads at once. Nothing is read or asked before the first use.
+
+    `request` raises TemporaryError when no answer came in time or the member asks for a pause, Unauthorized when it
+    does not know us even after the credentials were read again, and UsageError for a kubeconfig that cannot be used.
+    """
+
+    def __init__(self, settings: MemberSettings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._way: tuple[Access, urllib3.HTTPConnectionPool] | None = None
+        self._not_before = 0.0
+
+    @property
+    def server(self) -> str:
+        """The member's address."""
+        return self._open()[0].server
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        content_type: str = _JSON,
+        accept: str = _JSON,
+    ) -> Answer:
+        """Ask once; the path is percent-encoded already."""
+        headers = {"Accept": accept, "User-Agent": "reconciler", **({"Content-Type": content_type} if body else {})}
+        target = f"{path}?{urlencode(query)}" if query else path
+        way = self._open()
+        answer = self._ask(way, method, target, body, headers)
+        if answer.status == HTTPStatus.UNAUTHORIZED:
+            answer = self._ask(self._open_again(way), method, target, body, headers)
+        if answer.status == HTTPStatus.UNAUTHORIZED:
+            raise Unauthorized(
+                f"{way[0].server} does not accept the credentials of {self._settings.kubeconfig} (401), "
+                "read again a moment ago; renew them"
+            )
+        return answer
+
+    # -- the way there
+
+    def _open(self) -> tuple[Access, urllib3.HTTPConnectionPool]:
+        with self._lock:
+            if self._way is None:
+                self._way = self._new_way()
+            return self._way
+
+    def _open_again(
+        self, refused: tuple[Access, urllib3.HTTPConnectionPool]
+    ) -> tuple[Access, urllib3.HTTPConnectionPool]:
+        """Read the credentials again, once for all the requests that were refused with the same ones."""
+        with self._lock:
+            if self._way is refused:
+                self._way = self._new_way()
+                refused[1].close()
+            assert self._way is not None
+            return self._way
+
+    def _new_way(self) -> tuple[Access, urllib3.HTTPConnectionPool]:
+        access = credentials.load(self._settings)
+        return access, _pool(access, self._settings.parallel)
+
+    # -- one request
+
+    def _ask(
+        self,
+        way: tuple[Access, urllib3.HTTPConnectionPool],
+        method: str,
+        target: str,
+        body: bytes | None,
+        headers: Mapping[str, str],
+    ) -> Answer:
+        access, pool = way
+        self._keep_the_pause(access)
+        seconds = self._settings.timeout_seconds
+        try:
+            with within(seconds):
+                response = pool.urlopen(
+                    method,
+                    access.path + target,
+                    body=body,
+                    headers={**headers, **access.headers},
+                    retries=False,
+                    redirect=False,
+                    timeout=urllib3.Timeout(connect=min(seconds, _CONNECT_SECONDS), read=seconds),
+                    preload_content=False,
+                    decode_content=False,
+                )
+                answer = _answer(response)
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise TemporaryError(f"{access.server}: {_why(error)}") from error
+        self._note_a_pause(access, answer, response.headers.get("Retry-After", ""))
+        return answer
+
+    def _keep_the_pause(self, access: Access) -> None:
+        left = self._not_before - monotonic()
+        if left > 0:
+            raise TemporaryError(f"{access.server} asked for a pause; {left:.0f} s of it are left", pause_seconds=left)
+
+    def _note_a_pause(self, access: Access, answer: Answer, retry_after: str) -> None:
+        if answer.status not in _PAUSING:
+            return
+        pause = min(float(retry_after), LONGEST_PAUSE_SECONDS) if retry_after.isdecimal() else 0.0
+        self._not_before = max(self._not_before, monotonic() + pause)
+        message = f"{access.server} is too busy ({answer.status})"
+        raise TemporaryError(
+            f"{message}, and asks for a pause of {pause:.0f} s" if pause else message, pause_seconds=pause
+        )
+
+
+def _pool(access: Access, size: int) -> urllib3.HTTPConnectionPool:
+    if access.trust is None:
+        options: dict[str, object] = {}
+        kind = urllib3.HTTPConnectionPool
+    else:
+        options = {"ssl_context": access.trust, "server_hostname": access.tls_name, "assert_hostname": access.tls_name}
+        kind = urllib3.HTTPSConnectionPool
+    if not access.trust or not access.trust.check_hostname:
+        options.pop("assert_hostname", None)
+    options = {name: value for name, value in options.items() if value is not None}
+    if access.proxy:
+        manager = urllib3.ProxyManager(access.proxy, maxsize=size, **options)  # type: ignore[arg-type]
+        return manager.connection_from_host(access.host, access.port, "https" if access.trust else "http")
+    return kind(access.host, access.port, maxsize=size, block=False, **options)  # type: ignore[arg-type]
+
+
+def _answer(response: urllib3.BaseHTTPResponse) -> Answer:
+    body = response.read(MAX_ANSWER_BYTES + 1)
+    if len(body) > MAX_ANSWER_BYTES:
+        response.close()
+        raise AnswerTooLarge(f"the member's answer is larger than {MAX_ANSWER_BYTES} bytes; the rest was not read")
+    response.release_conn()
+    return Answer(status=response.status, body=body)
+
+
+def _why(error: Exception) -> str:
+    """Say what went wrong without the library's own wrapping, which repeats addresses of objects in memory."""
+    cause: BaseException = error
+    while cause.__cause__ is not None or cause.__context__ is not None:
+        cause = cause.__cause__ or cause.__context__ or cause
+    said = line(str(cause), 200) or type(cause).__name__
+    if isinstance(error, urllib3.exceptions.TimeoutError | TimeoutError):
+        return f"no answer in time ({said})"
+    if isinstance(error, urllib3.exceptions.SSLError):
+        return f"its certificate is not trusted, or TLS failed: {said}"
+    return said

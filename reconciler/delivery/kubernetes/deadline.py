@@ -1,0 +1,51 @@
+"""A deadline that holds for a whole request: however slowly the other end drips, no read or write goes past it.
+
+The time limit of a socket counts anew for every read, so one byte now and then would keep a caller for ever.
+"""
+
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from reconciler.clock import monotonic
+
+
+class _Current(threading.local):
+    until: float | None = None
+
+
+_current = _Current()
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Let no TLS socket that this thread uses inside read or write any longer than this from now."""
+    _current.until = monotonic() + seconds
+    try:
+        yield
+    finally:
+        _current.until = None
+
+
+class DeadlineSocket(ssl.SSLSocket):
+    """A TLS socket that knows the deadline of the thread that uses it."""
+
+    def recv_into(self, *arguments: Any, **options: Any) -> int:
+        """Receive, until the deadline."""
+        self._limit()
+        return super().recv_into(*arguments, **options)
+
+    def send(self, *arguments: Any, **options: Any) -> int:
+        """Send, until the deadline; `sendall` sends by this."""
+        self._limit()
+        return super().send(*arguments, **options)
+
+    def _limit(self) -> None:
+        if _current.until is None:
+            return
+        left = _current.until - monotonic()
+        if left <= 0:
+            raise TimeoutError("the deadline of the request has passed")
+        self.settimeout(left)

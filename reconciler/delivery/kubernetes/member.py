@@ -1,0 +1,214 @@
+"""One Kubernetes member as a `Delivery`: first who answers and as whom, then the order of writing that all share."""
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from reconciler import effects
+from reconciler.clock import monotonic
+from reconciler.core.actions import Content, Fence, ObjectResult, Reason, Report
+from reconciler.core.model import Body, Key
+from reconciler.delivery.base import FencedDelivery, Halt, Held, Inventory, answered
+from reconciler.delivery.kubernetes.api import Api, encoded, failure
+from reconciler.delivery.kubernetes.connection import Connection
+from reconciler.delivery.kubernetes.settings import MemberSettings
+from reconciler.delivery.kubernetes.store import Call, KubernetesStore
+from reconciler.delivery.kubernetes.unwell import IdentityChanged, Unauthorized
+from reconciler.errors import PermanentError, TemporaryError, UsageError
+from reconciler.redact import line
+
+_REVIEW = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
+_ANONYMOUS = "system:anonymous"
+
+
+class KubernetesDelivery:
+    """The `Delivery` to one member; nothing is read or asked before its first use."""
+
+    def __init__(self, settings: MemberSettings, store: KubernetesStore | None = None) -> None:
+        self._settings = settings
+        self._store = store or KubernetesStore(Api(Connection(settings)), settings)
+        self._identity = _Identity(settings, self._store.api)
+
+    def deliver(self, placement: Key, content: Content, fence: Fence, *, allow_co_ownership: bool = False) -> Report:
+        """Bring the content to the member and prune what left; a repeated delivery writes nothing."""
+        shared = allow_co_ownership or content.options.allow_co_ownership
+        content = replace(content, options=replace(content.options, allow_co_ownership=shared))
+        bound = self._bound(placement, content)
+        return self._asked(lambda: bound.deliver(placement, content, fence, allow_co_ownership=shared))
+
+    def observe(self, placement: Key, content: Content, fence: Fence) -> Report:
+        """Look whether the content is there, object by object, under this fence, and healthy."""
+        return self._asked(lambda: self._bound(placement, content).observe(placement, content, fence))
+
+    def withdraw(self, placement: Key, fence: Fence) -> Report:
+        """Delete what the inventory lists and nothing else; the emptied inventory stays and keeps the fence."""
+        return self._asked(lambda: self._bound(placement, None).withdraw(placement, fence))
+
+    def describe(self) -> dict[str, Any]:
+        """Return whether the member answers, as whom it knows us, and per inventory fence, hash, objects; and `missing`.
+
+        `reachable` is false with a `message` when it does not answer, or answers as another cluster.
+        """
+        try:
+            user = self._identify()
+            described = FencedDelivery(_Bound(self._store, None)).describe()
+            return {**described, "user": user, "missing": self._missing()}
+        except (Halt, TemporaryError, PermanentError, UsageError) as error:
+            return {"type": "kubernetes", "reachable": False, "message": line(str(error)), "inventories": {}}
+
+    def highest_epoch(self, repository: str) -> int:
+        """Return the highest epoch of this repository on the member, 0 for none; raises TemporaryError for no answer."""
+        try:
+            self._identify()
+            return FencedDelivery(_Bound(self._store, None)).highest_epoch(repository)
+        except (Halt, UsageError) as error:
+            raise TemporaryError(str(error)) from error
+
+    def _bound(self, placement: Key, content: Content | None) -> FencedDelivery:
+        options = content.options if content else None
+        count = len(content.objects) if content else None
+        until = monotonic() + self._settings.step_seconds
+        return FencedDelivery(_Bound(self._store, Call(placement, until=until, options=options, objects=count)))
+
+    def _asked(self, call: Callable[[], Report]) -> Report:
+        def identified() -> Report:
+            self._identify()
+            return call()
+
+        try:
+            return answered(identified)
+        except UsageError as error:
+            return Report(complete=None, reason=Reason.NOT_CONFIGURED, message=line(str(error)))
+
+    def _identify(self) -> str:
+        self._store.cluster_uid = self._identity.confirmed()
+        return self._identity.user
+
+    def _missing(self) -> dict[str, tuple[str, ...]]:
+        found = sorted(self._store.inventories().items(), key=lambda item: item[0])
+        missing = {str(placement): self._store.missing(placement, inventory) for placement, inventory in found}
+        return {placement: objects for placement, objects in missing.items() if objects}
+
+
+class _Bound:
+    """The store as one call sees it."""
+
+    def __init__(self, store: KubernetesStore, call: Call | None) -> None:
+        self._store, self._given = store, call
+
+    @property
+    def trust_seconds(self) -> float:
+        return self._store.trust_seconds
+
+    @property
+    def _call(self) -> Call:
+        assert self._given is not None
+        return self._given
+
+    def describe(self) -> dict[str, Any]:
+        return self._store.describe()
+
+    def inventories(self) -> Mapping[Key, Inventory]:
+        return self._store.inventories()
+
+    def read_inventory(self, placement: Key) -> Held:
+        return self._store.read_inventory(placement)
+
+    def swap_inventory(self, placement: Key, held: Held, inventory: Inventory) -> Held | None:
+        return self._store.swap_inventory(placement, held, inventory)
+
+    def apply_objects(self, objects: tuple[Body, ...], check_fence: Callable[[], None]) -> tuple[ObjectResult, ...]:
+        return self._store.apply_objects(self._call, objects, check_fence)
+
+    def delete_objects(self, keys: tuple[Key, ...], check_fence: Callable[[], None]) -> tuple[ObjectResult, ...]:
+        return self._store.delete_objects(self._call, keys, check_fence)
+
+    def look_at(self, objects: tuple[Body, ...]) -> tuple[ObjectResult, ...]:
+        return self._store.look_at(self._call, objects)
+
+
+class _Identity:
+    """Which cluster answers, and as whom it knows us.
+
+    A cluster is known by the uid of its namespace kube-system. The operator may say it (`clusterUid`); else the first one
+    that is met is remembered, in `stateDir` over a restart. Where the state is wiped it is learnt anew.
+    """
+
+    def __init__(self, settings: MemberSettings, api: Api) -> None:
+        self._settings, self._api = settings, api
+        self._lock = threading.Lock()
+        self._pinned: str | None = None
+        self.user = ""
+
+    def confirmed(self) -> str:
+        """Return the uid of the cluster that answers; raises IdentityChanged when it is not the one that did before."""
+        with self._lock:
+            if not self.user:
+                self.user = self._who_we_are()
+            found = self._ask()
+            if self._pinned is None:
+                self._pinned = self._settings.cluster_uid or self._recalled() or self._remember(found)
+        if found != self._pinned:
+            self._api.forget_all()
+            raise IdentityChanged(
+                f"cluster {self._settings.cluster} was {self._pinned}, {found} answers now; nothing is written to it. "
+                f"If it was replaced on purpose, {self._remedy()} and restart"
+            )
+        return found
+
+    def _ask(self) -> str:
+        body = self._api.get("/api/v1/namespaces/kube-system", metadata_only=True)
+        uid = (body or {}).get("metadata", {}).get("uid")
+        if not isinstance(uid, str) or not uid:
+            raise PermanentError("the member has no namespace kube-system, by which a cluster is known")
+        return uid
+
+    def _who_we_are(self) -> str:
+        review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+        answer = self._api.connection.request("POST", _REVIEW, body=encoded(review))
+        if not answer.is_well:
+            raise failure(answer, "ask who we are")
+        body = self._api.body_of(answer, "ask who we are")
+        name = str(body.get("status", {}).get("userInfo", {}).get("username") or "")
+        if name in ("", _ANONYMOUS):
+            raise Unauthorized(
+                f"the member takes us for {_ANONYMOUS}: {self._settings.kubeconfig} holds no credentials that it reads"
+            )
+        return name
+
+    def _remedy(self) -> str:
+        where = f"delivery.clusters.{self._settings.cluster}.clusterUid"
+        if self._settings.cluster_uid:
+            return f"change {where}"
+        return f"delete {file}" if (file := self._file()) else f"set {where}"
+
+    def _file(self) -> Path | None:
+        folder = self._settings.state_dir
+        return folder / "identities" / self._settings.cluster if folder else None
+
+    def _recalled(self) -> str | None:
+        file = self._file()
+        try:
+            return (file.read_text(encoding="ascii").strip() or None) if file else None
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise TemporaryError(f"the identity of the member cannot be read from {file}: {error}") from error
+
+    def _remember(self, uid: str) -> str:
+        file = self._file()
+        if file:
+            effects.perform("member", f"remember {uid} in {file}", lambda: _write(file, uid))
+        return uid
+
+
+def _write(file: Path, text: str) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_suffix(".partial")
+        partial.write_text(f"{text}\n", encoding="ascii")
+        partial.replace(file)
+    except OSError as error:
+        raise TemporaryError(f"the identity of the member cannot be kept in {file}: {error.strerror}") from error

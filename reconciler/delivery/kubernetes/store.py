@@ -1,0 +1,480 @@
+"""The `Store` of a Kubernetes member: inventories by compare-and-swap, objects by server-side apply, deletes by uid.
+
+Which object may be touched is decided here, just before each request, from what the member itself says of it.
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, TypeVar
+
+import structlog
+
+from reconciler import effects
+from reconciler.clock import monotonic, sleep
+from reconciler.core.actions import ApplyOptions, ObjectResult, Reason
+from reconciler.core.model import Body, Key
+from reconciler.delivery.base import FENCE_TRUST_SECONDS, Held, Inventory, key_of
+from reconciler.delivery.health import health
+from reconciler.delivery.kubernetes import fields, inventories, manifests, names
+from reconciler.delivery.kubernetes.api import Api, encoded, failure
+from reconciler.delivery.kubernetes.connection import Answer
+from reconciler.delivery.kubernetes.inventories import PART_OF
+from reconciler.delivery.kubernetes.names import Resource, path_of
+from reconciler.delivery.kubernetes.settings import MemberSettings
+from reconciler.delivery.kubernetes.unwell import ServerTrouble, Status, Unwell, is_secret, unwell
+from reconciler.delivery.kubernetes.waves import in_waves, keys_in_waves
+from reconciler.errors import PermanentError, TemporaryError
+from reconciler.redact import line
+
+_APPLY = "application/apply-patch+yaml"
+_CONFIG_MAP = Resource(group="", version="v1", kind="ConfigMap", plural="configmaps", namespaced=True)
+_NAMESPACE = Resource(group="", version="v1", kind="Namespace", plural="namespaces", namespaced=False)
+_CRD = "CustomResourceDefinition"
+_MANY = 3
+"""From so many objects of a kind in a namespace on they are listed by label, fewer are read one by one."""
+
+_MOST_TROUBLES = 5
+"""More errors of the server's own than this in one delivery, and the rest of it is left for the next try."""
+
+_FEW = 10
+"""The ceiling of pruning as a share counts only where there are more objects than this."""
+
+_POLL_SECONDS = 0.1
+
+_log = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+
+class Call:
+    """What is one delivery's, observation's or withdrawal's own: for whom, how, and until when."""
+
+    def __init__(
+        self, placement: Key, *, until: float, options: ApplyOptions | None = None, objects: int | None = None
+    ) -> None:
+        """`until` is monotonic, `objects` how many the content has; None for a withdrawal, which has no ceiling."""
+        self.placement, self.until, self.objects = placement, until, objects
+        self.options = options or ApplyOptions()
+        self.part_of = inventories.id_of(placement)
+        self._lock = threading.Lock()
+        self._troubles = 0
+
+    def check(self) -> None:
+        """Raise TemporaryError when the time is over."""
+        if monotonic() >= self.until:
+            raise TemporaryError("the member is slow: the time for one delivery is over, the next try goes on with it")
+
+    def note(self, trouble: ServerTrouble) -> None:
+        """Count an error of the member's own; raises TemporaryError when there are too many to be an object's fault."""
+        with self._lock:
+            self._troubles += 1
+            if self._troubles > _MOST_TROUBLES:
+                raise TemporaryError(f"{_MOST_TROUBLES} objects failed at the member, the last: {trouble}") from trouble
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Owned:
+    """Whose a live object is: whether the placement's already, and whether another one has it listed too."""
+
+    ours: bool
+    shared: bool
+
+
+class KubernetesStore:
+    """One member. `cluster_uid` is set by whoever made sure which cluster answers, before anything else is asked."""
+
+    def __init__(self, api: Api, settings: MemberSettings) -> None:
+        self.api = api
+        self.cluster_uid = ""
+        self._settings = settings
+
+    @property
+    def trust_seconds(self) -> float:
+        """The usual: a fence is read again when it is older."""
+        return FENCE_TRUST_SECONDS
+
+    def describe(self) -> dict[str, Any]:
+        """Return address, identity and version."""
+        version = self.api.get("/version") or {}
+        server = self.api.connection.server
+        return {"type": "kubernetes", "server": server, "uid": self.cluster_uid, "version": version.get("gitVersion")}
+
+    # -- inventories
+
+    def inventories(self) -> Mapping[Key, Inventory]:
+        """Return every inventory by its placement; other ApplySets' parents are none."""
+        found = self.api.items(_CONFIG_MAP, inventories.NAMESPACE, inventories.ID)
+        return dict(inventories.parse(body, self.cluster_uid) for body in found if inventories.is_ours(body))
+
+    def read_inventory(self, placement: Key) -> Held:
+        """Return the inventory; its version is the uid and the resourceVersion of its ConfigMap."""
+        body = self.api.get(path_of(_CONFIG_MAP, inventories.NAMESPACE, inventories.name_of(placement)))
+        return Held(inventory=None, version="") if body is None else self._held(placement, body)
+
+    def swap_inventory(self, placement: Key, held: Held, inventory: Inventory) -> Held | None:
+        """Create the ConfigMap, or replace it if it is still the one that was read."""
+        uid, _, version = held.version.partition("/")
+        read = {"uid": uid, "resourceVersion": version} if held.version else {}
+        body = inventories.render(placement, inventory, self.cluster_uid, read)
+        what = f"inventory of {placement}"
+        write = self._replace_inventory if held.version else self._create_inventory
+        answer = write(what, body)
+        if answer.status == HTTPStatus.CONFLICT or (held.version and answer.status == HTTPStatus.NOT_FOUND):
+            return None
+        return self._held(placement, self.api.body_of(answer, f"write the {what}"))
+
+    def _replace_inventory(self, what: str, body: Body) -> Answer:
+        path = path_of(_CONFIG_MAP, inventories.NAMESPACE, body["metadata"]["name"])
+        return self._write(what, "PUT", path, body)
+
+    def _create_inventory(self, what: str, body: Body) -> Answer:
+        path = path_of(_CONFIG_MAP, inventories.NAMESPACE)
+        answer = self._write(what, "POST", path, body)
+        if answer.status != HTTPStatus.NOT_FOUND:
+            return answer
+        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": inventories.NAMESPACE}}
+        made = self._write(f"namespace {inventories.NAMESPACE}", "POST", path_of(_NAMESPACE, ""), namespace)
+        if not made.is_well and made.status != HTTPStatus.CONFLICT:
+            raise failure(made, f"create the namespace {inventories.NAMESPACE}, where inventories are")
+        return self._write(what, "POST", path, body)
+
+    def _write(self, what: str, method: str, path: str, body: Body) -> Answer:
+        data, query = encoded(body), {"fieldManager": fields.MANAGER}
+        return effects.perform(
+            "member", f"write {what}", lambda: self.api.connection.request(method, path, query=query, body=data)
+        )
+
+    def _held(self, placement: Key, body: Body) -> Held:
+        owner, inventory = inventories.parse(body, self.cluster_uid)
+        metadata = body["metadata"]
+        if owner != placement:
+            raise PermanentError(f"the inventory ConfigMap {metadata['name']} is that of {owner}, not of {placement}")
+        return Held(inventory=inventory, version=f"{metadata['uid']}/{metadata['resourceVersion']}")
+
+    # -- writing objects
+
+    def apply_objects(
+        self, call: Call, objects: tuple[Body, ...], check_fence: Callable[[], None]
+    ) -> tuple[ObjectResult, ...]:
+        """Apply wave after wave, the objects of a wave in parallel; one that fails does not stop the others."""
+        known, check = self._labelled(call, objects), _one_at_a_time(check_fence)
+        results: list[ObjectResult] = []
+        waves = list(in_waves(objects))
+        for number, wave in enumerate(waves):
+            results += self._each(call, wave, lambda body: self._apply(call, body, known, check))
+            self._await_kinds(call, wave, [body for later in waves[number + 1 :] for body in later])
+        return tuple(results)
+
+    def _apply(self, call: Call, body: Body, known: Mapping[Key, Body], check: Callable[[], None]) -> None:
+        key = key_of(body)
+        resource = self._locate(call, key, names.version_of(body))
+        path = path_of(resource, key.namespace, key.name)
+        live = known[key] if key in known else self.api.get(path)
+        if live is None:
+            return self._patch_new(call, key, path, body, check)
+        _refuse_dying(key, live)
+        owned = self._owned(call, key, live)
+        sent = manifests.sent(body, None if owned.shared else call.part_of)
+        if owned.ours or owned.shared:
+            if not fields.is_as_sent(sent, live):
+                self._patch_ours(call, key, path, sent, check)
+            return None
+        self._may_take_over(call, key, path, sent, live)
+        pinned = {**sent, "metadata": {**sent["metadata"], "resourceVersion": live["metadata"]["resourceVersion"]}}
+        return self._patch(key, path, pinned, check, force=True)
+
+    def _patch_new(self, call: Call, key: Key, path: str, body: Body, check: Callable[[], None]) -> None:
+        sent = manifests.sent(body, call.part_of)
+        self._patch(key, path, sent, check, force=call.options.server_side_force)
+
+    def _patch_ours(self, call: Call, key: Key, path: str, sent: Body, check: Callable[[], None]) -> None:
+        """Apply without force; what somebody changed by hand is then put back, a controller's field is a conflict."""
+        force = call.options.server_side_force
+        answer = self._send(key, path, sent, check, force=force)
+        managers = () if answer.is_well else Status.parse(answer.status, answer.body).managers
+        if managers and all(fields.is_by_hand(manager) for manager in managers):
+            answer = self._send(key, path, sent, check, force=True)
+        self._judge(key, answer)
+
+    def _patch(self, key: Key, path: str, sent: Body, check: Callable[[], None], *, force: bool) -> None:
+        self._judge(key, self._send(key, path, sent, check, force=force))
+
+    def _send(self, key: Key, path: str, sent: Body, check: Callable[[], None], *, force: bool) -> Answer:
+        check()
+        return effects.perform("member", f"write {key}", lambda: self._ask_to_apply(path, sent, force=force))
+
+    def _ask_to_apply(self, path: str, sent: Body, *, force: bool, dry_run: bool = False) -> Answer:
+        query = {"fieldManager": fields.MANAGER, "fieldValidation": "Strict", "force": "true" if force else "false"}
+        query |= {"dryRun": "All"} if dry_run else {}
+        return self.api.connection.request("PATCH", path, query=query, body=encoded(sent), content_type=_APPLY)
+
+    def _judge(self, key: Key, answer: Answer) -> None:
+        if answer.is_well:
+            return
+        if answer.status == HTTPStatus.NOT_FOUND:
+            self.api.forget(key.group)
+        raise unwell(key, Status.parse(answer.status, answer.body))
+
+    def _await_kinds(self, call: Call, wave: tuple[Body, ...], later: Iterable[Body]) -> None:
+        """Wait until the member serves the kinds that this wave defines and later waves use, within a bound."""
+        groups = {manifests.defined_kind(body) for body in wave if body["kind"] == _CRD}
+        wanted = {(key_of(body).group, names.version_of(body), body["kind"]) for body in later}
+        missing = {one for one in wanted if (one[0], one[2]) in groups}
+        until = min(monotonic() + self._settings.crd_seconds, call.until)
+        while missing:
+            for group, _, _ in missing:
+                self.api.forget(group)
+            missing = {one for one in missing if not self._is_usable(*one)}
+            if not missing or monotonic() >= until:
+                return
+            sleep(_POLL_SECONDS)
+
+    def _is_usable(self, group: str, version: str, kind: str) -> bool:
+        """Tell whether a kind is discovered and answers: a member names it a moment before it serves it."""
+        resource = self.api.find(group, version, kind)
+        if resource is None:
+            return False
+        answer = self.api.connection.request("GET", path_of(resource, ""), query={"limit": "1"})
+        return answer.status != HTTPStatus.NOT_FOUND
+
+    # -- whose an object is
+
+    def _locate(self, call: Call, key: Key, version: str) -> Resource:
+        """Return the kind of an object that the placement may touch; raises Unwell before any request about it."""
+        names.check(key)
+        namespace = call.placement.namespace
+        if namespace and key.namespace != namespace:
+            raise Unwell(Reason.REFUSED, f"{key} is not in the namespace {namespace} of {call.placement}")
+        resource = self.api.find(key.group, version, key.kind) if version else self.api.find_any(key.group, key.kind)
+        if resource is None:
+            raise Unwell(Reason.INCOMPLETE, f"{key}: the member does not serve its kind, or not yet")
+        if resource.namespaced != bool(key.namespace):
+            scope = "lives in a namespace" if resource.namespaced else "has no namespace"
+            raise Unwell(Reason.REFUSED, f"{key}: on this member the kind {key.kind} {scope}")
+        return resource
+
+    def _owned(self, call: Call, key: Key, live: Body) -> _Owned:
+        label = _label_of(live)
+        if label == call.part_of:
+            return _Owned(ours=True, shared=False)
+        once_ours = fields.owned_by_us(live) is not None
+        if label is None:
+            return _Owned(ours=once_ours, shared=False)
+        owners = {inventories.id_of(placement): placement for placement in (listed := self.inventories())}
+        owner = owners.get(label)
+        if owner is None and not once_ours:
+            raise Unwell(Reason.CONFLICT, f"{key} belongs to the ApplySet {label}, which is none of this program's")
+        if owner is None or key not in listed[owner].objects:
+            return _Owned(ours=True, shared=False)  # what a former owner of this program left behind
+        if not call.options.allow_co_ownership:
+            raise Unwell(Reason.CONFLICT, f"{key} belongs to {owner}; {call.placement} does not touch it")
+        return _Owned(ours=True, shared=True)
+
+    def _may_take_over(self, call: Call, key: Key, path: str, sent: Body, live: Body) -> None:
+        """Raise Unwell (Conflict) when the placement's `whenToTakeOver` forbids to touch an object that is not its."""
+        rule = call.options.take_over
+        if rule == "Never":
+            raise Unwell(Reason.CONFLICT, f"{key} is there already and not ours; whenToTakeOver is Never")
+        if rule != "IfNoDiff":
+            return
+        answer = self._ask_to_apply(path, sent, force=True, dry_run=True)
+        self._judge(key, answer)
+        found = tuple(fields.differences(self.api.body_of(answer, f"try {key}"), live))
+        if found:
+            raise Unwell(Reason.CONFLICT, f"{key} is there already and differs at {', '.join(found[:5])}; it is left")
+
+    # -- deleting objects
+
+    def delete_objects(
+        self, call: Call, keys: tuple[Key, ...], check_fence: Callable[[], None]
+    ) -> tuple[ObjectResult, ...]:
+        """Delete what bears our label, in the reverse order of the waves, and wait a little until it is gone."""
+        if ceiling := self._over_the_ceiling(call, len(keys)):
+            return (ObjectResult(object=str(call.placement), reason=Reason.REFUSED, message=ceiling),)
+        known = {inventories.id_of(placement) for placement in self.inventories()} if keys else set()
+        check, dying = _one_at_a_time(check_fence), dict[Key, str]()
+        results: list[ObjectResult] = []
+        for wave in reversed(keys_in_waves(key for key in keys if names.is_sound(key))):
+            results += self._each(call, wave, lambda key: self._delete(call, key, known, check, dying))
+        return (*results, *self._await_deletes(call, dying))
+
+    def _over_the_ceiling(self, call: Call, count: int) -> str:
+        if call.objects is None:
+            return ""
+        listed, where = count + call.objects, f"delivery.clusters.{self._settings.cluster}"
+        if count > self._settings.prune_limit:
+            return f"{count} objects left the content, more than pruneLimit allows; raise {where}.pruneLimit to delete"
+        if listed > _FEW and count > self._settings.prune_share * listed:
+            return f"{count} of {listed} objects left, more than pruneShare allows; raise {where}.pruneShare to delete"
+        return ""
+
+    def _delete(self, call: Call, key: Key, known: set[str], check: Callable[[], None], dying: dict[Key, str]) -> None:
+        resource = self._still_served(call, key)
+        if resource is None:
+            return
+        path = path_of(resource, key.namespace, key.name)
+        live = self.api.get(path, metadata_only=True)
+        if live is None:
+            return
+        if _label_of(live) not in known:
+            _log.warning("an object is left: its label was taken off", object=str(key), placement=str(call.placement))
+            return
+        if not live["metadata"].get("deletionTimestamp"):
+            check()
+            self._ask_to_delete(key, path, live["metadata"]["uid"])
+        dying[key] = path
+
+    def _still_served(self, call: Call, key: Key) -> Resource | None:
+        try:
+            return self._locate(call, key, "")
+        except Unwell as error:
+            if error.reason is Reason.INCOMPLETE:
+                return None  # its kind is gone from the member, and so is every object of it
+            raise
+
+    def _ask_to_delete(self, key: Key, path: str, uid: str) -> None:
+        options = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "preconditions": {"uid": uid},
+            "propagationPolicy": "Background",
+        }
+        request = self.api.connection.request
+        answer = effects.perform("member", f"delete {key}", lambda: request("DELETE", path, body=encoded(options)))
+        if not answer.is_well and answer.status != HTTPStatus.NOT_FOUND:
+            raise unwell(key, Status.parse(answer.status, answer.body))
+
+    def _await_deletes(self, call: Call, dying: Mapping[Key, str]) -> tuple[ObjectResult, ...]:
+        """Wait until the objects are gone; those that are still there then are reported, with what holds them."""
+        until = min(monotonic() + self._settings.settle_seconds, call.until)
+        left = dict(dying)
+        while True:
+            found = {key: self.api.get(path, metadata_only=True) for key, path in left.items()}
+            left = {key: left[key] for key, live in found.items() if live and live["metadata"].get("deletionTimestamp")}
+            if not left or monotonic() >= until:
+                return tuple(Unwell(Reason.INCOMPLETE, _dying(key, found[key] or {})).result(key) for key in left)
+            sleep(_POLL_SECONDS)
+
+    # -- looking
+
+    def look_at(self, call: Call, objects: tuple[Body, ...]) -> tuple[ObjectResult, ...]:
+        """Tell which are missing, changed by others or without our label, and which are not healthy yet."""
+        known = self._labelled(call, objects)
+        return self._each(call, objects, lambda body: self._look_at(call, body, known))
+
+    def _look_at(self, call: Call, body: Body, known: Mapping[Key, Body]) -> None:
+        key = key_of(body)
+        resource = self._locate(call, key, names.version_of(body))
+        live = known[key] if key in known else self.api.get(path_of(resource, key.namespace, key.name))
+        if live is None:
+            raise Unwell(Reason.INCOMPLETE, f"{key} is missing")
+        _refuse_dying(key, live)
+        self._look_for_changes(call, key, body, live)
+        found = health(live)
+        if not found.available:
+            raise Unwell(Reason.NOT_AVAILABLE, f"{key}: {found.message}")
+
+    def _look_for_changes(self, call: Call, key: Key, body: Body, live: Body) -> None:
+        shared = _label_of(live) != call.part_of
+        if shared and not self._is_anothers(live):
+            raise Unwell(Reason.INCOMPLETE, f"{key} has lost the label {PART_OF}")
+        sent = manifests.sent(body, None if shared else call.part_of)
+        if taken := fields.taken_by_others(sent, live):
+            where = "" if is_secret(key) else f" at {', '.join(taken[:5])}"
+            raise Unwell(Reason.INCOMPLETE, f"{key} was changed on the member{where}")
+
+    def _is_anothers(self, live: Body) -> bool:
+        label = _label_of(live)
+        return label is not None and label in {inventories.id_of(placement) for placement in self.inventories()}
+
+    def missing(self, placement: Key, inventory: Inventory) -> tuple[str, ...]:
+        """Return which objects of an inventory are not on the member."""
+        call = Call(placement, until=monotonic() + self._settings.step_seconds)
+        results = self._each(call, inventory.objects, lambda key: self._look_for(call, key))
+        return tuple(result.object for result in results)
+
+    def _look_for(self, call: Call, key: Key) -> None:
+        resource = self._locate(call, key, "")
+        if self.api.get(path_of(resource, key.namespace, key.name), metadata_only=True) is None:
+            raise Unwell(Reason.INCOMPLETE, f"{key} is missing")
+
+    # -- many at once
+
+    def _labelled(self, call: Call, objects: Iterable[Body]) -> dict[Key, Body]:
+        """Return the live objects of the placement that are worth a list: where it has many of a kind."""
+        groups: dict[tuple[Resource, str], list[Key]] = {}
+        for body in objects:
+            key = key_of(body)
+            try:
+                resource = self._locate(call, key, names.version_of(body))
+            except Unwell:
+                continue  # it is told when its turn comes
+            groups.setdefault((resource, key.namespace), []).append(key)
+        found: dict[Key, Body] = {}
+        for (resource, namespace), keys in groups.items():
+            if len(keys) >= _MANY:
+                call.check()
+                items = self.api.items(resource, namespace, f"{PART_OF}={call.part_of}")
+                found |= {key_of(item): item for item in items}
+        return found
+
+    def _each(self, call: Call, items: Sequence[T], work: Callable[[T], None]) -> tuple[ObjectResult, ...]:
+        """Do the work for each item, several at once; return what is not well. Any other error ends all of it."""
+
+        def one(item: T) -> ObjectResult | None:
+            call.check()
+            key = item if isinstance(item, Key) else key_of(item)  # type: ignore[arg-type]
+            try:
+                work(item)
+            except Unwell as error:
+                return error.result(key)
+            except ServerTrouble as trouble:
+                call.note(trouble)
+                return ObjectResult(object=line(str(key)), reason=Reason.INCOMPLETE, message=line(str(trouble)))
+            return None
+
+        if self._settings.parallel == 1 or len(items) <= 1:
+            results = [one(item) for item in items]
+        else:
+            results = _in_parallel(self._settings.parallel, items, one)
+        return tuple(result for result in results if result is not None)
+
+
+def _in_parallel(
+    threads: int, items: Sequence[T], work: Callable[[T], ObjectResult | None]
+) -> list[ObjectResult | None]:
+    """Return the results in the order of the items; the first error lets what has begun end, and is raised."""
+    with ThreadPoolExecutor(min(threads, len(items))) as pool:
+        futures = [pool.submit(work, item) for item in items]
+        wait(futures, return_when=FIRST_EXCEPTION)
+        for future in futures:
+            future.cancel()
+    return [future.result() for future in futures if not future.cancelled()]
+
+
+def _one_at_a_time(check: Callable[[], None]) -> Callable[[], None]:
+    lock = threading.Lock()
+
+    def checked() -> None:
+        with lock:
+            check()
+
+    return checked
+
+
+def _label_of(live: Body) -> str | None:
+    labels: Mapping[str, str] = live["metadata"].get("labels") or {}
+    return labels.get(PART_OF)
+
+
+def _refuse_dying(key: Key, live: Body) -> None:
+    if live["metadata"].get("deletionTimestamp"):
+        raise Unwell(Reason.INCOMPLETE, _dying(key, live))
+
+
+def _dying(key: Key, live: Body) -> str:
+    finalizers = live.get("metadata", {}).get("finalizers") or ()
+    held = f"; its finalizers hold it: {', '.join(str(one) for one in finalizers[:5])}" if finalizers else ""
+    return f"{key} is being deleted{held}"

@@ -1,0 +1,178 @@
+"""Members that are silent, slow, stubborn or forgetful."""
+
+import pytest
+
+from tests import manifests
+from tests.manifests import run, stage, strategy
+from tests.world import World
+
+STUCK = (
+    "The updateRun is stuck waiting for {} cluster(s) in stage {} to finish updating, please check placement status "
+    "for potential errors"
+)
+
+
+def test_a_silent_member_is_stuck_after_five_minutes_and_clears_by_itself(rings: World):
+    rings.member("canary").falls_silent()
+    rings.commits("runs/web-1.yaml", run("web-1"))
+    rings.passes(minutes=4, seconds=59)
+    assert rings.conditions("web-1")["Progressing"] == "True UpdateRunProgressing"
+    rings.passes(seconds=1)
+    assert rings.conditions("web-1")["Progressing"] == "False UpdateRunStuck"
+    assert rings.message("web-1", "Progressing") == STUCK.format("canary", "canary")
+    rings.heals("canary")
+    rings.passes(minutes=60)
+    assert rings.run("web-1").end == "Succeeded"
+
+
+def test_a_member_that_refuses_is_stuck_at_once_in_its_own_words(rings: World):
+    rings.member("canary").refuses("admission webhook denied the request: no latest tags")
+    rings.commits("runs/web-1.yaml", run("web-1"))
+    rings.passes()
+    assert rings.conditions("web-1")["Progressing"] == "False UpdateRunStuck"
+    status = rings.file("placements/_cluster/web/placement.yaml")["status"]["placementStatuses"][0]
+    assert status["clusterName"] == "canary"
+    assert status["failedPlacements"][0]["condition"]["message"] == "admission webhook denied the request: no latest tags"
+    rings.heals("canary")
+    rings.passes()
+    assert rings.run("web-1").end == "Succeeded"
+
+
+def test_a_stuck_message_names_three_clusters_at_most(rings: World):
+    for name in "abcde":
+        rings.joins(name, ring="wide").refuses("no")
+    rings.commits("strategies/rings.yaml", strategy(stage("wide", maxConcurrency=5), stage("canary"), stage("prod")))
+    rings.commits("runs/web-1.yaml", run("web-1"))
+    rings.passes()
+    assert rings.message("web-1", "Progressing") == STUCK.format("a, b, c...", "wide")
+
+
+def test_a_member_that_does_not_answer_holds_up_no_other(rings: World):
+    rings.commits("strategies/rings.yaml", strategy(stage("prod", maxConcurrency=2), stage("canary")))
+    rings.member("east").falls_silent()
+    rings.commits("runs/web-1.yaml", run("web-1"))
+    rings.passes()
+    assert rings.running() == {"east"}
+    assert rings.values() == {"canary": None, "east": None, "west": "value1"}
+
+
+def test_there_is_no_failed_cluster(rings: World):
+    """However long it takes, the stage waits, and the next one does not start."""
+    rings.breaks("canary")
+    rings.commits("runs/web-1.yaml", run("web-1"))
+    rings.passes(minutes=60 * 24 * 30)
+    assert rings.conditions("web-1")["Progressing"] == "False UpdateRunStuck"
+    assert rings.started("web-1") == ["canary"]
+
+
+def test_a_delivery_that_breaks_off_halfway_is_completed_later(rings: World):
+    rings.member("canary").breaks_after(1)
+    rings.commits("runs/web-1.yaml", run("web-1"))
+    rings.passes()
+    assert rings.running() == {"canary"}
+    assert rings.value("canary") is None
+    assert rings.placement().records["canary"].complete_at is None
+    rings.heals("canary")
+    rings.passes()
+    assert rings.run("web-1").end == "Succeeded"
+
+
+def test_a_lost_reply_does_not_write_twice(rings: World):
+    rings.member("canary").loses_replies()
+    rings.commits("runs/web-1.yaml", run("web-1"))
+    rings.passes()
+    assert rings.value("canary") == "value1"
+    assert rings.running() == {"canary"}
+    written = rings.writes("canary")
+    rings.heals("canary")
+    rings.passes()
+    assert rings.run("web-1").end == "Succeeded"
+    assert rings.writes("canary") == written
+
+
+def test_a_member_that_forgot_its_inventory_is_delivered_anew_at_its_next_turn(rings: World):
+    rings.commits("runs/web-1.yaml", run("web-1"))
+    rings.passes()
+    rings.member("canary").forgets()
+    rings.commits("runs/web-2.yaml", run("web-2"))
+    rings.passes()
+    assert rings.run("web-2").end == "Succeeded"
+    assert rings.values() == {"canary": "value1", "east": "value1", "west": "value1"}
+
+
+def test_a_member_that_forgets_while_it_is_watched_is_delivered_again(rings: World):
+    rings.breaks("canary")
+    rings.commits("runs/web-1.yaml", run("web-1"))
+    rings.passes()
+    rings.member("canary").forgets()
+    rings.heals("canary")
+    rings.passes(seconds=10)
+    assert rings.run("web-1").end == "Succeeded"
+
+
+def test_another_cluster_under_the_same_name_is_stuck_at_once(rings: World):
+    rings.member("canary").is_swapped()
+    rings.commits("runs/web-1.yaml", run("web-1"))
+    rings.passes()
+    assert rings.run("web-1").stages[0].clusters[0].reason == "IdentityChanged"
+    assert rings.conditions("web-1")["Progressing"] == "False UpdateRunStuck"
+    assert rings.writes("canary") == []
+
+
+def test_a_cluster_that_the_operator_has_not_configured_waits_with_the_name_of_the_setting(rings: World):
+    rings.members["canary"] = None
+    rings.commits("runs/web-1.yaml", run("web-1"))
+    rings.passes()
+    cluster = rings.run("web-1").stages[0].clusters[0]
+    assert (cluster.reason, cluster.message) == ("NotConfigured", "delivery.clusters.canary is not in the settings")
+
+
+def test_an_object_of_another_placement_is_not_touched(rings: World):
+    rings.commits("runs/web-1.yaml", run("web-1"))
+    rings.passes()
+    rings.commits("placements/other.yaml", manifests.placement("other"))
+    rings.commits("runs/other-1.yaml", run("other-1", placement="other"))
+    rings.passes()
+    cluster = rings.run("other-1").stages[0].clusters[0]
+    assert cluster.reason == "Conflict"
+    assert cluster.message == (
+        "Namespace app on this member belongs to ClusterResourcePlacement web; ClusterResourcePlacement other does "
+        "not touch it"
+    )
+    assert rings.conditions("other-1")["Progressing"] == "False UpdateRunStuck"
+
+
+@pytest.mark.parametrize("wiped", [False, True], ids=["state kept", "state wiped"])
+def test_a_daemon_that_died_between_intent_and_delivery_delivers_under_that_intent(rings: World, wiped: bool):
+    rings.commits("runs/web-1.yaml", run("web-1"))
+    rings.daemons[0].reconciler.run_pass()
+    seq = rings.run("web-1").stages[0].clusters[0].seq
+    assert rings.writes("canary") == []
+    rings.restarts(wiped=wiped)
+    rings.passes()
+    assert rings.run("web-1").end == "Succeeded"
+    assert rings.placement().records["canary"].seq == seq
+
+
+def test_a_daemon_that_died_before_it_recorded_an_answer_asks_again_and_writes_nothing(rings: World):
+    rings.commits("runs/web-1.yaml", run("web-1"))
+    rings.daemons[0].step()
+    written = rings.writes("canary")
+    assert rings.value("canary") == "value1"
+    rings.restarts(wiped=True)
+    rings.passes()
+    assert rings.run("web-1").end == "Succeeded"
+    assert rings.writes("canary") == written
+
+
+def test_content_that_was_changed_on_the_member_before_it_was_seen_healthy_is_delivered_again(rings: World):
+    rings.breaks("canary")
+    rings.commits("runs/web-1.yaml", run("web-1"))
+    rings.passes()
+    member = rings.member("canary")
+    for key, body in list(member.objects.items()):
+        member.objects[key] = {**body, "data": {"key": "drifted"}}
+    rings.heals("canary")
+    rings.passes(seconds=10)
+    assert rings.value("canary") == "value1"
+    assert rings.run("web-1").end == "Succeeded"
