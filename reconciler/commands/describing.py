@@ -169,7 +169,7 @@ def _gate_rows(run: RunStatus, stage: StageFacts, now: datetime) -> Iterator[tup
         for gate in stage.gates_of(when):
             asks = gate in waiting and gate.task.type == "Approval"
             refused = f"; refused: {gate.refused}" if gate.refused else ""
-            state = gate_state(stage, gate, now)[1] + refused
+            state = gate_state(run, stage, gate, now)[1] + refused
             yield f"{gate.when} {gate.task.type}", state, approve_command(run, stage, gate) if asks else ""
 
 

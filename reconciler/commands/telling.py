@@ -191,26 +191,26 @@ def _cluster(run: RunStatus, cluster: ClusterFacts, order: str, now: datetime) -
 
 
 def _gate(run: RunStatus, stage: StageFacts, gate: Gate, now: datetime) -> Branch:
-    mark, state = gate_state(stage, gate, now)
+    mark, state = gate_state(run, stage, gate, now)
     notes = []
     if gate.refused:
         notes.append(f"refused: {gate.refused}")
-    if mark == WAITS and gate.task.type == "Approval" and run.end is None:
+    if mark == WAITS and gate.task.type == "Approval":
         notes.append(f"next: {approve_command(run, stage, gate)}")
     return Branch(name=f"{gate.when} {gate.task.type}", mark=mark, state=state, notes=tuple(notes))
 
 
-def gate_state(stage: StageFacts, gate: Gate, now: datetime) -> tuple[str, str]:
+def gate_state(run: RunStatus, stage: StageFacts, gate: Gate, now: datetime) -> tuple[str, str]:
     """Return the mark of a gate, and how far it is in words."""
-    if gate.wait is not None:
-        whole = format_duration(gate.wait)
-        if gate.passed_at is not None:
-            return DONE, f"{whole} elapsed"
-        if stage.updated_at is None:
-            return TO_COME, whole
-        return WAITS, f"{human_duration(now - stage.updated_at)} of {whole}"
-    if gate.approval is not None:
-        return DONE, f"approved by {gate.approval.author} in commit {gate.approval.commit[:7]}"
+    whole = format_duration(gate.wait) if gate.wait is not None else ""
+    if gate.passed_at is not None:
+        by = gate.approval
+        return DONE, f"approved by {by.author} in commit {by.commit[:7]}" if by is not None else f"{whole} elapsed"
+    if run.end is not None:
+        return TO_COME, "not passed"
+    if whole:
+        since = stage.updated_at
+        return (WAITS, f"{human_duration(now - since)} of {whole}") if since is not None else (TO_COME, whole)
     if gate.opened_at is None:
         return TO_COME, "not asked for yet"
     return WAITS, f"waits for {gate.request}, {human_duration(now - gate.opened_at)}"

@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+_PLAIN = (str, int, bool)
+
 
 def encode_time(moment: datetime) -> str:
     """Return RFC 3339 in UTC with microseconds."""
@@ -78,4 +80,8 @@ def _decode(hint: Any, data: Any) -> Any:
         return hint(**{name: _decode(hints[name], one) for name, one in data.items()})  # type: ignore[operator]
     if hint is datetime:
         return decode_time(data)
-    return hint(data) if isinstance(hint, type) and issubclass(hint, StrEnum) else data
+    if isinstance(hint, type) and issubclass(hint, StrEnum):
+        return hint(data)
+    if hint in _PLAIN and type(data) is not hint:
+        raise ValueError(f"{data!r} is no {hint.__name__}")
+    return data

@@ -261,6 +261,8 @@ def decode(data: Mapping[str, Any]) -> Event:
 
     Raises:  ValueError for an unknown kind or facts that do not fit it.
     """
+    if not isinstance(data, Mapping):
+        raise ValueError(f"no event: {data!r}")  # noqa: TRY004 - whatever a line of the log holds is a bad value
     facts = {key: value for key, value in data.items() if key != "event"}
     kind = EVENTS.get(str(data.get("event")))
     if kind is None:

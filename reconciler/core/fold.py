@@ -417,10 +417,16 @@ def apply_to_placement(state: PlacementState, event: Event) -> PlacementState:
 
 
 def fold(key: Key, events: Iterable[Event]) -> PlacementState:
-    """Fold the merged logs of a placement from nothing."""
+    """Fold the merged logs of a placement from nothing.
+
+    Raises:  IllegalTransition for a log that somebody edited, whatever it says.
+    """
     state = PlacementState(key=key)
     for event in sorted(events, key=lambda one: one.seq):
-        state = apply_to_placement(state, event)
+        try:
+            state = apply_to_placement(state, event)
+        except (LookupError, TypeError, AttributeError) as error:  # facts that no status of ours could have had
+            raise IllegalTransition(f"event {event.seq} {type(event).__name__} of {key}: {error!r}") from error
     return state
 
 

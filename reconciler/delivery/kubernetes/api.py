@@ -1,4 +1,4 @@
-"""The member's API as values: objects in and out, lists page by page, kinds discovered; no rule about whose they are."""
+"""The member's API as values: objects in and out, lists page by page, kinds discovered; no rule about whose it is."""
 
 import json
 import threading
@@ -30,8 +30,7 @@ class Api:
 
     def get(self, path: str, *, metadata_only: bool = False) -> Body | None:
         """Return an object, None when there is none; raises what `failure` makes of any other answer."""
-        accept = {"accept": _METADATA} if metadata_only else {}
-        answer = self.connection.request("GET", path, **accept)
+        answer = self.connection.request("GET", path, accept=_METADATA if metadata_only else "application/json")
         if answer.status == HTTPStatus.NOT_FOUND:
             return None
         return self.body_of(answer, f"GET {path}")
@@ -126,7 +125,7 @@ class Api:
 
 
 def failure(answer: Answer, doing: str) -> ReconcilerError:
-    """Return what an answer means that is no object's: our rights, the member's trouble, or a request it never takes."""
+    """Return what an answer means that is about no object: our rights, its trouble, or a request it never takes."""
     status = Status.parse(answer.status, answer.body)
     message = f"{doing}: the member answered {status.code} {status.words(secret=False)}"
     if status.is_permission:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Any
 from urllib.parse import urlencode
 
 import urllib3
@@ -17,7 +18,7 @@ from reconciler.delivery.kubernetes.credentials import Access
 from reconciler.delivery.kubernetes.deadline import within
 from reconciler.delivery.kubernetes.settings import MemberSettings
 from reconciler.delivery.kubernetes.unwell import Unauthorized
-from reconciler.errors import PermanentError, TemporaryError
+from reconciler.errors import PermanentError, TemporaryError, UsageError
 from reconciler.redact import line
 
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
@@ -25,6 +26,9 @@ LONGEST_PAUSE_SECONDS = 300.0
 _CONNECT_SECONDS = 5.0
 _PAUSING = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 _JSON = "application/json"
+
+
+_Way = tuple[Access, urllib3.HTTPConnectionPool]
 
 
 class AnswerTooLarge(PermanentError):
@@ -54,7 +58,7 @@ class Connection:
     def __init__(self, settings: MemberSettings) -> None:
         self._settings = settings
         self._lock = threading.Lock()
-        self._way: tuple[Access, urllib3.HTTPConnectionPool] | None = None
+        self._way: _Way | None = None
         self._not_before = 0.0
 
     @property
@@ -88,24 +92,25 @@ class Connection:
 
     # -- the way there
 
-    def _open(self) -> tuple[Access, urllib3.HTTPConnectionPool]:
+    def _open(self) -> _Way:
         with self._lock:
             if self._way is None:
                 self._way = self._new_way()
             return self._way
 
-    def _open_again(
-        self, refused: tuple[Access, urllib3.HTTPConnectionPool]
-    ) -> tuple[Access, urllib3.HTTPConnectionPool]:
+    def _open_again(self, refused: _Way) -> _Way:
         """Read the credentials again, once for all the requests that were refused with the same ones."""
         with self._lock:
             if self._way is refused:
-                self._way = self._new_way()
+                try:
+                    self._way = self._new_way()
+                except UsageError as error:  # a file that is just being replaced; the old credentials are all there is
+                    raise Unauthorized(f"{refused[0].server} does not accept us any more (401), and {error}") from error
                 refused[1].close()
             assert self._way is not None
             return self._way
 
-    def _new_way(self) -> tuple[Access, urllib3.HTTPConnectionPool]:
+    def _new_way(self) -> _Way:
         access = credentials.load(self._settings)
         return access, _pool(access, self._settings.parallel)
 
@@ -113,7 +118,7 @@ class Connection:
 
     def _ask(
         self,
-        way: tuple[Access, urllib3.HTTPConnectionPool],
+        way: _Way,
         method: str,
         target: str,
         body: bytes | None,
@@ -158,19 +163,15 @@ class Connection:
 
 
 def _pool(access: Access, size: int) -> urllib3.HTTPConnectionPool:
-    if access.trust is None:
-        options: dict[str, object] = {}
-        kind = urllib3.HTTPConnectionPool
-    else:
-        options = {"ssl_context": access.trust, "server_hostname": access.tls_name, "assert_hostname": access.tls_name}
-        kind = urllib3.HTTPSConnectionPool
-    if not access.trust or not access.trust.check_hostname:
-        options.pop("assert_hostname", None)
-    options = {name: value for name, value in options.items() if value is not None}
+    options: dict[str, Any] = {"maxsize": size}
+    if access.trust is not None:
+        options |= {"ssl_context": access.trust}
+        options |= {"server_hostname": access.tls_name} if access.tls_name else {}
     if access.proxy:
-        manager = urllib3.ProxyManager(access.proxy, maxsize=size, **options)  # type: ignore[arg-type]
+        manager = urllib3.ProxyManager(access.proxy, **options)
         return manager.connection_from_host(access.host, access.port, "https" if access.trust else "http")
-    return kind(access.host, access.port, maxsize=size, block=False, **options)  # type: ignore[arg-type]
+    kind = urllib3.HTTPConnectionPool if access.trust is None else urllib3.HTTPSConnectionPool
+    return kind(access.host, access.port, **options)
 
 
 def _answer(response: urllib3.BaseHTTPResponse) -> Answer:

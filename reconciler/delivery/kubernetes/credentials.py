@@ -143,7 +143,8 @@ def _load_officially(where: str, chosen: dict[str, Any], folder: Path, private: 
     from kubernetes.config.kube_config import KubeConfigLoader  # noqa: PLC0415, TID251
 
     loaded = Configuration()
-    loader = KubeConfigLoader(config_dict=chosen, config_base_path=str(folder.absolute()), temp_file_path=private)
+    base = str(folder.absolute())
+    loader: Any = KubeConfigLoader(config_dict=chosen, config_base_path=base, temp_file_path=private)  # type: ignore[no-untyped-call]
     try:
         loader.load_and_set(loaded)
     except ConfigException as error:

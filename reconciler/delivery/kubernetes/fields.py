@@ -65,10 +65,9 @@ def differences(wanted: Any, found: Any, path: str = "") -> Iterator[str]:
 def _is_the_servers(path: str, name: str) -> bool:
     if path == ".metadata":
         return name not in ("labels", "annotations", "name", "namespace")
-    return (
-        path in (".metadata.labels", ".metadata.annotations")
-        and "kubernetes.io/" in name
-        or (path, name) == ("", "status")
+    return (path in (".metadata.labels", ".metadata.annotations") and "kubernetes.io/" in name) or (path, name) == (
+        "",
+        "status",
     )
 
 

@@ -1,4 +1,4 @@
-"""What of a manifest is really sent to a member: what its author decides, and our label; never what the server decides."""
+"""What of a manifest is really sent to a member: what its author decides and our label, not what the server decides."""
 
 import base64
 from collections.abc import Mapping
@@ -22,15 +22,12 @@ _OF_THE_SERVER = frozenset(
 )
 
 
-def sent(body: Body, part_of: str | None) -> dict[str, Any]:
-    """Return the object to apply, with the label of its placement (None: without, it bears another one's)."""
+def sent(body: Body, part_of: str) -> dict[str, Any]:
+    """Return the object to apply, with the label of its ApplySet."""
     metadata = {name: value for name, value in body["metadata"].items() if name not in _OF_THE_SERVER}
     labels = {name: value for name, value in (metadata.get("labels") or {}).items() if name != PART_OF}
-    if part_of is not None:
-        labels[PART_OF] = part_of
     rest = {name: value for name, value in body.items() if name not in ("metadata", "status")}
-    named = {**metadata, "labels": labels} if labels else metadata
-    return _with_encoded_data({**rest, "metadata": named})
+    return _with_encoded_data({**rest, "metadata": {**metadata, "labels": {**labels, PART_OF: part_of}}})
 
 
 def _with_encoded_data(body: dict[str, Any]) -> dict[str, Any]:

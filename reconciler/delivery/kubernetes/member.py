@@ -47,7 +47,7 @@ class KubernetesDelivery:
         return self._asked(lambda: self._bound(placement, None).withdraw(placement, fence))
 
     def describe(self) -> dict[str, Any]:
-        """Return whether the member answers, as whom it knows us, and per inventory fence, hash, objects; and `missing`.
+        """Return whether the member answers, as whom it knows us, its inventories, and what of them is missing.
 
         `reachable` is false with a `message` when it does not answer, or answers as another cluster.
         """
@@ -59,7 +59,7 @@ class KubernetesDelivery:
             return {"type": "kubernetes", "reachable": False, "message": line(str(error)), "inventories": {}}
 
     def highest_epoch(self, repository: str) -> int:
-        """Return the highest epoch of this repository on the member, 0 for none; raises TemporaryError for no answer."""
+        """Return the highest epoch of this repository on the member, 0 for none; no good answer is a TemporaryError."""
         try:
             self._identify()
             return FencedDelivery(_Bound(self._store, None)).highest_epoch(repository)
@@ -132,8 +132,8 @@ class _Bound:
 class _Identity:
     """Which cluster answers, and as whom it knows us.
 
-    A cluster is known by the uid of its namespace kube-system. The operator may say it (`clusterUid`); else the first one
-    that is met is remembered, in `stateDir` over a restart. Where the state is wiped it is learnt anew.
+    A cluster is known by the uid of its namespace kube-system. The operator may say it (`clusterUid`); else the first
+    one that is met is remembered, in `stateDir` over a restart. Where the state is wiped it is learnt anew.
     """
 
     def __init__(self, settings: MemberSettings, api: Api) -> None:

@@ -80,16 +80,14 @@ def read(cluster: str, settings: Mapping[str, Any]) -> MemberSettings:
         _check(where, name, value)
     if not str(given.get("kubeconfig", "")):
         raise UsageError(f"{where}: a kubernetes member needs kubeconfig, the file that says how to reach it")
-    fields = {_SETTINGS[name][0]: value for name, value in given.items()}
-    paths = {name: Path(fields[name]) for name in ("kubeconfig", "state_dir") if name in fields}
-    return MemberSettings(cluster=cluster, **fields | paths)
+    fields: dict[str, Any] = {_SETTINGS[name][0]: value for name, value in given.items()}
+    fields |= {name: Path(fields[name]) for name in ("kubeconfig", "state_dir") if name in fields}
+    return MemberSettings(cluster=cluster, **fields)
 
 
 def _check(where: str, name: str, value: Any) -> None:
     kind = _SETTINGS[name][1]
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise UsageError(f"{where}: {name} has the wrong type")
-    if name in _ABOVE_ZERO and value <= 0:
-        raise UsageError(f"{where}: {name} must be above 0")
-    if isinstance(value, int | float) and value < 0:
-        raise UsageError(f"{where}: {name} must not be below 0")
+    if isinstance(value, int | float) and (value < 0 or (value == 0 and name in _ABOVE_ZERO)):
+        raise UsageError(f"{where}: {name} is {value}, which is too low")

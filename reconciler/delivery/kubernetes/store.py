@@ -6,7 +6,6 @@ Which object may be touched is decided here, just before each request, from what
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -72,14 +71,6 @@ class Call:
             self._troubles += 1
             if self._troubles > _MOST_TROUBLES:
                 raise TemporaryError(f"{_MOST_TROUBLES} objects failed at the member, the last: {trouble}") from trouble
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Owned:
-    """Whose a live object is: whether the placement's already, and whether another one has it listed too."""
-
-    ours: bool
-    shared: bool
 
 
 class KubernetesStore:
@@ -175,12 +166,13 @@ class KubernetesStore:
         if live is None:
             return self._patch_new(call, key, path, body, check)
         _refuse_dying(key, live)
-        owned = self._owned(call, key, live)
-        sent = manifests.sent(body, None if owned.shared else call.part_of)
-        if owned.ours or owned.shared:
+        label = self._label_for(call, key, live)
+        if label is not None:
+            sent = manifests.sent(body, label)
             if not fields.is_as_sent(sent, live):
                 self._patch_ours(call, key, path, sent, check)
             return None
+        sent = manifests.sent(body, call.part_of)
         self._may_take_over(call, key, path, sent, live)
         pinned = {**sent, "metadata": {**sent["metadata"], "resourceVersion": live["metadata"]["resourceVersion"]}}
         return self._patch(key, path, pinned, check, force=True)
@@ -255,22 +247,26 @@ class KubernetesStore:
             raise Unwell(Reason.REFUSED, f"{key}: on this member the kind {key.kind} {scope}")
         return resource
 
-    def _owned(self, call: Call, key: Key, live: Body) -> _Owned:
+    def _label_for(self, call: Call, key: Key, live: Body) -> str | None:
+        """Return the label that an object keeps or gets as ours: a co-owner's or our own; None: it is nobody's of ours.
+
+        All placements write as one field manager, so a label that is left out would be taken off.
+        """
         label = _label_of(live)
         if label == call.part_of:
-            return _Owned(ours=True, shared=False)
+            return label
         once_ours = fields.owned_by_us(live) is not None
         if label is None:
-            return _Owned(ours=once_ours, shared=False)
-        owners = {inventories.id_of(placement): placement for placement in (listed := self.inventories())}
-        owner = owners.get(label)
+            return call.part_of if once_ours else None
+        listed = self.inventories()
+        owner = {inventories.id_of(placement): placement for placement in listed}.get(label)
         if owner is None and not once_ours:
             raise Unwell(Reason.CONFLICT, f"{key} belongs to the ApplySet {label}, which is none of this program's")
         if owner is None or key not in listed[owner].objects:
-            return _Owned(ours=True, shared=False)  # what a former owner of this program left behind
+            return call.part_of  # what a former owner of this program left behind
         if not call.options.allow_co_ownership:
             raise Unwell(Reason.CONFLICT, f"{key} belongs to {owner}; {call.placement} does not touch it")
-        return _Owned(ours=True, shared=True)
+        return label
 
     def _may_take_over(self, call: Call, key: Key, path: str, sent: Body, live: Body) -> None:
         """Raise Unwell (Conflict) when the placement's `whenToTakeOver` forbids to touch an object that is not its."""
@@ -377,17 +373,16 @@ class KubernetesStore:
             raise Unwell(Reason.NOT_AVAILABLE, f"{key}: {found.message}")
 
     def _look_for_changes(self, call: Call, key: Key, body: Body, live: Body) -> None:
-        shared = _label_of(live) != call.part_of
-        if shared and not self._is_anothers(live):
+        label = _label_of(live)
+        if label is None or (label != call.part_of and not self._is_of_an_inventory(label)):
             raise Unwell(Reason.INCOMPLETE, f"{key} has lost the label {PART_OF}")
-        sent = manifests.sent(body, None if shared else call.part_of)
+        sent = manifests.sent(body, label)
         if taken := fields.taken_by_others(sent, live):
             where = "" if is_secret(key) else f" at {', '.join(taken[:5])}"
             raise Unwell(Reason.INCOMPLETE, f"{key} was changed on the member{where}")
 
-    def _is_anothers(self, live: Body) -> bool:
-        label = _label_of(live)
-        return label is not None and label in {inventories.id_of(placement) for placement in self.inventories()}
+    def _is_of_an_inventory(self, label: str) -> bool:
+        return label in {inventories.id_of(placement) for placement in self.inventories()}
 
     def missing(self, placement: Key, inventory: Inventory) -> tuple[str, ...]:
         """Return which objects of an inventory are not on the member."""
