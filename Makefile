@@ -12,7 +12,7 @@ IMAGE_TOOL ?= $(shell for tool in docker podman buildah; do command -v "$$tool" 
 PYTEST_ARGS ?= -n 2 --dist loadgroup
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format coverage bench lock image image-test clean
+.PHONY: help demo members test check format coverage bench lock image image-test clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -35,6 +35,9 @@ format: $(READY) ## let ruff write the form it checks
 
 coverage: $(READY) ## the tests again, with the branches that none of them took
 	$(BIN)/pytest $(PYTEST_ARGS) --cov --cov-report=term
+
+members: $(READY) ## three real Kubernetes control planes, until Ctrl-C (builds them with Go the first time)
+	$(BIN)/python -m tests.controlplane up --count 3
 
 bench: $(READY) ## one figure per file of benchmarks/, each beside its floor
 	@for file in benchmarks/[a-z]*.py; do [ -e "$$file" ] || continue; echo "$$file"; $(BIN)/python "$$file" || exit 1; done

@@ -14,7 +14,7 @@ import json
 import resource
 import ssl
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +75,12 @@ Pools = Mapping[str, urllib3.HTTPSConnectionPool]
 def open_pools(kubeconfigs: Mapping[str, Path]) -> Pools:
     """Return a pool for each member; nothing is connected yet."""
     return {name: _pool(json.loads(file.read_text(encoding="utf-8"))) for name, file in kubeconfigs.items()}
+
+
+def counter(kubeconfigs: Mapping[str, Path]) -> Callable[[], int]:
+    """Return what asks how many requests the members have carried out, together."""
+    pool = next(iter(open_pools(dict(list(kubeconfigs.items())[:1])).values()))
+    return lambda: int(json.loads(pool.urlopen("GET", stub.COUNT, headers=pool.headers).data)["served"])
 
 
 def measure(pools: Pools, revision: str, parallel: int = PARALLEL) -> Figures:

@@ -36,7 +36,11 @@ DELAY_SECONDS = 0.02
 
 READY = "ready"
 
+COUNT = "/stub/served"
+"""The path at which every member tells how many requests all of them have carried out."""
+
 _SPACE = uuid.UUID("9a1c8e1e-6c0e-4c1c-8f0e-6f2b3d5a7c11")
+_NAMES = ("name", "namespace")
 _BORN = "2026-01-01T00:00:00Z"
 _READY_SECONDS = 60.0
 _VERBS = "create delete get list patch update".split()
@@ -60,6 +64,7 @@ REVIEWS = {
 }
 """Path → the status of every answer: the client is known and may do everything."""
 
+_APPLY = "application/apply-patch+yaml"
 _MERGES = ("application/merge-patch+json", "application/strategic-merge-patch+json")  # the same where no list is
 
 _REASONS = {
@@ -75,11 +80,11 @@ Body = dict[str, Any]
 
 
 class Refusal(Exception):
-    """An answer that is no success: code, and `reason` where the code alone does not say it."""
+    """An answer that is no success: code, `reason` where the code alone does not say it, and what it is about."""
 
-    def __init__(self, code: int, message: str, reason: str = "") -> None:
+    def __init__(self, code: int, message: str, reason: str = "", about: "Target | None" = None) -> None:
         super().__init__(message)
-        self.code, self.reason = code, reason or _REASONS[code]
+        self.code, self.reason, self.about = code, reason or _REASONS[code], about
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +128,7 @@ class Member:
     def __post_init__(self) -> None:
         for name in ("default", "kube-system"):
             target = Target(group_version="v1", plural="namespaces", namespace="", name=name)
-            self._put(target, {"metadata": {}}, None)
+            self._put(target, {"metadata": {}}, None, "Update")
 
     def answer(self, request: Request) -> Body:
         """Carry the request out; raises Refusal."""
@@ -141,7 +146,7 @@ class Member:
         """Return the object."""
         body = self.objects.get(target)
         if body is None:
-            raise Refusal(404, f'{target.plural} "{target.name}" not found')
+            raise Refusal(404, f'{target.plural} "{target.name}" not found', about=target)
         return body
 
     def list(self, target: Target, request: Request) -> Body:
@@ -165,7 +170,7 @@ class Member:
 
     def patch(self, target: Target, request: Request) -> Body:
         """Apply (server-side apply: the body is the object) or merge the body into what is there."""
-        if request.content_type == "application/apply-patch+yaml":
+        if request.content_type == _APPLY:
             return self._write(target, request.body, request)
         if request.content_type in _MERGES:
             return self._write(target, _merged(self.get(target), request.body), request, patch=request.body)
@@ -185,15 +190,19 @@ class Member:
 
     def _write(self, target: Target, body: Body, request: Request, *, patch: Body | None = None) -> Body:
         """Store the body if its resourceVersion, where it names one, is still that of the object."""
+        if target.namespace:
+            self.get(Target(group_version="v1", plural="namespaces", namespace="", name=target.namespace))
         live = self.objects.get(target)
         stated = ((body if patch is None else patch).get("metadata") or {}).get("resourceVersion")
         if stated and (live is None or live["metadata"]["resourceVersion"] != stated):
             raise Refusal(409, f'{target.plural} "{target.name}": the object has been modified; get it again')
-        return self._put(target, body, live, **request.query)
+        operation = "Apply" if request.content_type == _APPLY else "Update"
+        return self._put(target, body, live, operation, **request.query)
 
-    def _put(self, target: Target, body: Body, live: Body | None, **query: str) -> Body:
+    def _put(self, target: Target, body: Body, live: Body | None, operation: str, **query: str) -> Body:
         """Give the body what an API server gives, and keep it unless nothing changed or it is a dry run."""
-        stored = _completed(self.name, target, body, live, query.get("fieldManager", "stub"))
+        written_by = {"manager": query.get("fieldManager", "stub"), "operation": operation}
+        stored = _completed(self.name, target, body, live, written_by)
         if live is not None and stored == live:
             return live
         stored["metadata"]["resourceVersion"] = str(self.version + 1)
@@ -214,7 +223,7 @@ _ACTIONS: Mapping[tuple[str, bool], Callable[[Member, Target, Request], Body]] =
 """Method, and whether the path names one object → what a member does."""
 
 
-def _completed(member: str, target: Target, body: Body, live: Body | None, manager: str) -> Body:
+def _completed(member: str, target: Target, body: Body, live: Body | None, written_by: Mapping[str, str]) -> Body:
     server_made = {"uid", "creationTimestamp", "resourceVersion", "generation", "managedFields"}
     stated = {name: value for name, value in (body.get("metadata") or {}).items() if name not in server_made}
     if live is None:
@@ -225,12 +234,11 @@ def _completed(member: str, target: Target, body: Body, live: Body | None, manag
     scope = {"namespace": target.namespace} if target.namespace else {}
     rest = {name: value for name, value in body.items() if name not in ("apiVersion", "kind", "metadata")}
     owned = {
-        "manager": manager,
-        "operation": "Apply",
+        **written_by,
         "apiVersion": target.group_version,
         "time": _BORN,
         "fieldsType": "FieldsV1",
-        "fieldsV1": _fields(rest | {"metadata": stated}),
+        "fieldsV1": _fields(rest | {"metadata": {name: stated[name] for name in stated if name not in _NAMES}}),
     }
     metadata = {**stated, "name": target.name, **scope, **before, "managedFields": [owned]}
     return {"apiVersion": target.group_version, "kind": target.kind, "metadata": metadata, **rest}
@@ -342,6 +350,9 @@ def _requirement(no: str, key: str, operator: str, values: str) -> Callable[[Map
 class Connection(asyncio.Protocol):
     """One client of one member: requests are carried out as they come, and answered after the delay, in order."""
 
+    served = 0
+    """How many requests the whole process has carried out."""
+
     def __init__(self, member: Member, delay: float) -> None:
         self._member, self._delay = member, delay
         self._waiting = b""
@@ -374,10 +385,11 @@ class Connection(asyncio.Protocol):
             raise Refusal(401, "Unauthorized")
 
     def _answer(self, first: bytes, headers: Mapping[bytes, bytes], data: bytes) -> bytes:
+        Connection.served += 1
         try:
             self._admit(headers.get(b"authorization", b""))
             request = _request(first, headers, data)
-            body = self._member.answer(request)
+            body = {"served": Connection.served} if request.path == COUNT else self._member.answer(request)
             code = 201 if request.method == "POST" else 200
         except Refusal as refusal:
             code, body = refusal.code, _status(refusal)
@@ -416,7 +428,8 @@ _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 def _status(refusal: Refusal) -> Body:
     words = {"status": "Failure", "message": str(refusal), "reason": refusal.reason, "code": refusal.code}
-    return {"apiVersion": "v1", "kind": "Status", "metadata": {}, **words}
+    details = {"kind": refusal.about.plural, "name": refusal.about.name} if refusal.about else {}
+    return {"apiVersion": "v1", "kind": "Status", "metadata": {}, "details": details, **words}
 
 
 # -- certificates and kubeconfigs ----------------------------------------------------------------------------------

@@ -9,6 +9,8 @@ import pytest
 from tests import manifests
 from tests.world import World
 
+pytest_plugins = ["tests.controlplane.plugin"]
+
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:

@@ -35,6 +35,12 @@ APPROVAL = """"status": {
 """The tutorial's approval.json, as it stands there."""
 
 
+RUN_TABLE = """\
+NAME          PLACEMENT           RESOURCE-SNAPSHOT-INDEX   POLICY-SNAPSHOT-INDEX   INITIALIZED   SUCCEEDED   AGE
+example-run   example-placement   1                         0                       True          True   AGE
+""".splitlines()
+
+
 def names(kind: str, name: str, namespace: str = "") -> str:
     """Return what a committed approval needs in front of the tutorial's file."""
     metadata = {"name": name, **({"namespace": namespace} if namespace else {})}
@@ -138,7 +144,7 @@ def roll_out(tutorial: Tutorial, run: str, how: str, *, approvals: str, namespac
     scope = ("-n", namespace) if namespace else ()
     path = f"runs/{run}.yaml"
     tutorial.push(f"Start {run}", {path: article(path)}, how)
-    tutorial.until(lambda: f"stage canary waiting for Approval" in status_log(tutorial, run), f"{run} waits")
+    tutorial.until(lambda: "stage canary waiting for Approval" in status_log(tutorial, run), f"{run} waits")
     kind = "ApprovalRequest" if namespace else "ClusterApprovalRequest"
     tutorial.push("Approve", {f"approvals/{run}.json": names(kind, f"{run}-canary", namespace) + APPROVAL})
     tutorial.command("wait", run, "--timeout", "60s", *scope)
@@ -164,11 +170,7 @@ def test_the_cluster_scoped_tutorial(tutorial: Tutorial) -> None:
         roll_out(tutorial, "example-run", "merge", approvals="careq")
         assert tutorial.values("test-namespace/ConfigMap/test-cm.yaml", r"key: (\w+)") == ["value2"] * 3
         assert tutorial.pushes() == 9, "the run costs six pushes after the snapshot"
-        assert masked(tutorial.command("get", "csur", "example-run")) == [
-            "NAME          PLACEMENT           RESOURCE-SNAPSHOT-INDEX   POLICY-SNAPSHOT-INDEX   INITIALIZED   SUCCEEDED"
-            "   AGE",
-            "example-run   example-placement   1                         0                       True          True   AGE",
-        ]
+        assert masked(tutorial.command("get", "csur", "example-run")) == RUN_TABLE
         assert masked(tutorial.command("get", "crp", "example-placement")) == [
             "NAME                GEN   SCHEDULED   SCHEDULED-GEN   AVAILABLE   AVAILABLE-GEN   AGE",
             "example-placement   1     True        1               True        1   AGE",
@@ -185,7 +187,8 @@ def test_the_snapshot_has_the_hash_that_the_tutorial_prints(tutorial: Tutorial) 
     """`get clusterresourcesnapshots -o yaml` reads the content back, hash and selected resources as printed."""
     value2 = article("resources/test-namespace.yaml").replace("value1", "value2")
     tutorial.push("Set value2", {"resources/test-namespace.yaml": value2})
-    tutorial.command("reconcile", "--once", "--members", str(tutorial.members), "--state-dir", str(tutorial.folder / "s"))
+    places = ("--members", str(tutorial.members), "--state-dir", str(tutorial.folder / "state"))
+    tutorial.command("reconcile", "--once", *places)
     printed = yaml.safe_load(tutorial.command("get", "crs", "example-placement-1-snapshot", "-o", "yaml"))
     digest = printed["metadata"]["annotations"]["kubernetes-fleet.io/resource-hash"]
     assert digest == "10dd7a3d1e5f9849afe956cfbac080a60671ad771e9bda7dd34415f867c75648"

@@ -270,9 +270,10 @@ def noun_of(word: str) -> Noun:
 
 # -- label selectors --------------------------------------------------------------------------------------------
 
-_SET = re.compile(r"(?P<key>\S+)\s+(?P<how>in|notin)\s*\((?P<values>[^()]*)\)")
-_EQUAL = re.compile(r"(?P<key>[^\s=!,()]+)\s*(?P<how>==|=|!=)\s*(?P<value>[^\s=!,()]*)")
-_EXISTS = re.compile(r"(?P<not>!?)\s*(?P<key>[^\s=!,()]+)")
+_KEY = r"(?P<key>[A-Za-z0-9][-A-Za-z0-9_./]*)"
+_SET = re.compile(_KEY + r"\s+(?P<how>in|notin)\s*\((?P<values>[-A-Za-z0-9_.,\s]*)\)")
+_EQUAL = re.compile(_KEY + r"\s*(?P<how>==|=|!=)\s*(?P<value>[-A-Za-z0-9_.]*)")
+_EXISTS = re.compile(r"(?P<not>!?)\s*" + _KEY)
 
 
 def selector_of(text: str) -> LabelSelector:

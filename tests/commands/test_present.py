@@ -77,7 +77,7 @@ def test_a_table_of_nothing_has_no_header():
 
 def test_control_characters_of_a_file_do_not_reach_the_terminal(capsys):
     present.say(*Table(("NAME", "AGE")).lines([("a\x1b[31mb\nc", "1s")]))
-    assert capsys.readouterr().out == "NAME               AGE\na\\u001b[31mb c   1s\n"
+    assert capsys.readouterr().out == "NAME             AGE\na\\u001b[31mb c   1s\n"
 
 
 def test_fields_of_a_specification_are_titled_and_other_keys_are_left_alone():

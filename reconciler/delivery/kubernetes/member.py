@@ -168,10 +168,13 @@ class _Identity:
     def _who_we_are(self) -> str:
         review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
         answer = self._api.connection.request("POST", _REVIEW, body=encoded(review))
-        if not answer.is_well:
+        if answer.is_well:
+            body = self._api.body_of(answer, "ask who we are")
+            name = str(body.get("status", {}).get("userInfo", {}).get("username") or "")
+        elif _ANONYMOUS.encode() in answer.body:
+            name = _ANONYMOUS
+        else:
             raise failure(answer, "ask who we are")
-        body = self._api.body_of(answer, "ask who we are")
-        name = str(body.get("status", {}).get("userInfo", {}).get("username") or "")
         if name in ("", _ANONYMOUS):
             raise Unauthorized(
                 f"the member takes us for {_ANONYMOUS}: {self._settings.kubeconfig} holds no credentials that it reads"

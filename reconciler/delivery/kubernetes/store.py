@@ -319,7 +319,8 @@ class KubernetesStore:
             return
         if not live["metadata"].get("deletionTimestamp"):
             check()
-            self._ask_to_delete(key, path, live["metadata"]["uid"])
+            if self._ask_to_delete(key, path, live["metadata"]["uid"]):
+                return
         dying[key] = path
 
     def _still_served(self, call: Call, key: Key) -> Resource | None:
@@ -330,7 +331,8 @@ class KubernetesStore:
                 return None  # its kind is gone from the member, and so is every object of it
             raise
 
-    def _ask_to_delete(self, key: Key, path: str, uid: str) -> None:
+    def _ask_to_delete(self, key: Key, path: str, uid: str) -> bool:
+        """Delete the object that has this uid; return whether it is gone, and not only marked to be deleted."""
         options = {
             "apiVersion": "v1",
             "kind": "DeleteOptions",
@@ -339,19 +341,23 @@ class KubernetesStore:
         }
         request = self.api.connection.request
         answer = effects.perform("member", f"delete {key}", lambda: request("DELETE", path, body=encoded(options)))
-        if not answer.is_well and answer.status != HTTPStatus.NOT_FOUND:
+        if answer.status == HTTPStatus.NOT_FOUND:
+            return True
+        if not answer.is_well:
             raise unwell(key, Status.parse(answer.status, answer.body))
+        return self.api.body_of(answer, f"delete {key}").get("kind") == "Status"
 
     def _await_deletes(self, call: Call, dying: Mapping[Key, str]) -> tuple[ObjectResult, ...]:
         """Wait until the objects are gone; those that are still there then are reported, with what holds them."""
         until = min(monotonic() + self._settings.settle_seconds, call.until)
-        left = dict(dying)
+        left, pause = dict(dying), _POLL_SECONDS / 10
         while True:
             found = {key: self.api.get(path, metadata_only=True) for key, path in left.items()}
             left = {key: left[key] for key, live in found.items() if live and live["metadata"].get("deletionTimestamp")}
             if not left or monotonic() >= until:
                 return tuple(Unwell(Reason.INCOMPLETE, _dying(key, found[key] or {})).result(key) for key in left)
-            sleep(_POLL_SECONDS)
+            sleep(pause)
+            pause = min(2 * pause, 3 * _POLL_SECONDS)
 
     # -- looking
 

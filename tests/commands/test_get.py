@@ -1,0 +1,399 @@
+"""`get` prints the article's tables, and whole objects as an API server would."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from reconciler import clock
+from reconciler.commands import run
+from tests import manifests, servers
+from tests.commands.conftest import NAMESPACE
+
+PREFIX = "kubernetes-fleet.io/"
+
+
+def labels(index: int, placement: str, *, latest: bool) -> str:
+    word = "true" if latest else "false"
+    return f"{PREFIX}is-latest-snapshot={word},{PREFIX}parent-CRP={placement},{PREFIX}resource-index={index}"
+
+
+TABLES = [
+    (
+        "placed",
+        "crp example-placement",
+        "NAME                GEN   SCHEDULED   SCHEDULED-GEN   AVAILABLE   AVAILABLE-GEN   AGE\n"
+        "example-placement   1     True        1                                           AGE\n",
+    ),
+    (
+        "placed",
+        f"rp web-app-placement -n {NAMESPACE}",
+        "NAME                GEN   SCHEDULED   SCHEDULED-GEN   AVAILABLE   AVAILABLE-GEN   AGE\n"
+        "web-app-placement   1     True        1                                           AGE\n",
+    ),
+    (
+        "placed",
+        "clusterresourcesnapshots --show-labels",
+        "NAME                           GEN   AGE   LABELS\n"
+        f"example-placement-0-snapshot   1     AGE   {labels(0, 'example-placement', latest=True)}\n",
+    ),
+    (
+        "placed",
+        f"resourcesnapshots -n {NAMESPACE} --show-labels",
+        "NAME                           GEN   AGE   LABELS\n"
+        f"web-app-placement-0-snapshot   1     AGE   {labels(0, 'web-app-placement', latest=True)}\n",
+    ),
+    (
+        "merged",
+        "clusterresourcesnapshots --show-labels",
+        "NAME                           GEN   AGE   LABELS\n"
+        f"example-placement-0-snapshot   1     AGE   {labels(0, 'example-placement', latest=False)}\n"
+        f"example-placement-1-snapshot   1     AGE   {labels(1, 'example-placement', latest=True)}\n",
+    ),
+    (
+        "merged",
+        f"resourcesnapshots -n {NAMESPACE} --show-labels",
+        "NAME                           GEN   AGE   LABELS\n"
+        f"web-app-placement-0-snapshot   1     AGE   {labels(0, 'web-app-placement', latest=False)}\n"
+        f"web-app-placement-1-snapshot   1     AGE   {labels(1, 'web-app-placement', latest=True)}\n",
+    ),
+    (
+        "merged",
+        "csur example-run",
+        "NAME          PLACEMENT           RESOURCE-SNAPSHOT-INDEX   POLICY-SNAPSHOT-INDEX   INITIALIZED   SUCCEEDED   AGE\n"
+        "example-run   example-placement   1                                                                           AGE\n",
+    ),
+    (
+        "soaking",
+        "csur example-run",
+        "NAME          PLACEMENT           RESOURCE-SNAPSHOT-INDEX   POLICY-SNAPSHOT-INDEX   INITIALIZED   SUCCEEDED   AGE\n"
+        "example-run   example-placement   1                         0                       True                      AGE\n",
+    ),
+    (
+        "soaking",
+        f"sur web-app-rollout-v1-21 -n {NAMESPACE}",
+        "NAME                    PLACEMENT           RESOURCE-SNAPSHOT-INDEX   POLICY-SNAPSHOT-INDEX   INITIALIZED   SUCCEEDED   AGE\n"
+        "web-app-rollout-v1-21   web-app-placement   1                         0                       True                      AGE\n",
+    ),
+    (
+        "waiting",
+        "clusterapprovalrequest",
+        "NAME                 UPDATE-RUN    STAGE    APPROVED   APPROVALACCEPTED   AGE\n"
+        "example-run-canary   example-run   canary                                 AGE\n",
+    ),
+    (
+        "waiting",
+        f"approvalrequests -n {NAMESPACE}",
+        "NAME                           STAGED-UPDATE-RUN       STAGE    APPROVED   APPROVALACCEPTED   AGE\n"
+        "web-app-rollout-v1-21-canary   web-app-rollout-v1-21   canary                                 AGE\n",
+    ),
+    (
+        "approved",
+        "careq",
+        "NAME                 UPDATE-RUN    STAGE    APPROVED   APPROVALACCEPTED   AGE\n"
+        "example-run-canary   example-run   canary   True                          AGE\n",
+    ),
+    (
+        "done",
+        "careq",
+        "NAME                 UPDATE-RUN    STAGE    APPROVED   APPROVALACCEPTED   AGE\n"
+        "example-run-canary   example-run   canary   True       True               AGE\n",
+    ),
+    (
+        "done",
+        "csur example-run",
+        "NAME          PLACEMENT           RESOURCE-SNAPSHOT-INDEX   POLICY-SNAPSHOT-INDEX   INITIALIZED   SUCCEEDED   AGE\n"
+        "example-run   example-placement   1                         0                       True          True        AGE\n",
+    ),
+    (
+        "done",
+        f"sur web-app-rollout-v1-21 -n {NAMESPACE}",
+        "NAME                    PLACEMENT           RESOURCE-SNAPSHOT-INDEX   POLICY-SNAPSHOT-INDEX   INITIALIZED   SUCCEEDED   AGE\n"
+        "web-app-rollout-v1-21   web-app-placement   1                         0                       True          True        AGE\n",
+    ),
+    (
+        "done",
+        "crp example-placement",
+        "NAME                GEN   SCHEDULED   SCHEDULED-GEN   AVAILABLE   AVAILABLE-GEN   AGE\n"
+        "example-placement   1     True        1               True        1               AGE\n",
+    ),
+    (
+        "done",
+        f"rp web-app-placement -n {NAMESPACE}",
+        "NAME                GEN   SCHEDULED   SCHEDULED-GEN   AVAILABLE   AVAILABLE-GEN   AGE\n"
+        "web-app-placement   1     True        1               True        1               AGE\n",
+    ),
+    (
+        "again",
+        "csur",
+        "NAME            PLACEMENT           RESOURCE-SNAPSHOT-INDEX   POLICY-SNAPSHOT-INDEX   INITIALIZED   SUCCEEDED   AGE\n"
+        "example-run     example-placement   1                         0                       True          True        AGE\n"
+        "example-run-2   example-placement   0                         0                       True                      AGE\n",
+    ),
+    (
+        "again",
+        "clusterapprovalrequest",
+        "NAME                   UPDATE-RUN      STAGE    APPROVED   APPROVALACCEPTED   AGE\n"
+        "example-run-2-canary   example-run-2   canary   True       False              AGE\n"
+        "example-run-canary     example-run     canary   True       True               AGE\n",
+    ),
+]
+"""Moment, what is asked for, and the article's answer (its hand-made spacing in the second tab set right)."""
+
+
+@pytest.mark.parametrize(("moment", "asked", "table"), TABLES, ids=[f"{one[0]}: {one[1]}" for one in TABLES])
+def test_the_article_s_tables_come_out_as_printed(command, moment, asked, table):
+    said = command(moment, "get", *asked.split())
+    assert (said.code, said.masked, said.err) == (0, table, "")
+
+
+def test_wide_tables_have_kubefleet_s_further_columns(command):
+    assert command("done", "get", "crp", "-o", "wide").masked == (
+        "NAME                GEN   TYPE      SCHEDULED   SCHEDULED-GEN   WORK-SYNCHRONIZED   WORK-SYNCHRONIZED-GEN   "
+        "AVAILABLE   AVAILABLE-GEN   AGE\n"
+        "example-placement   1     PickAll   True        1               True                1                       "
+        "True        1               AGE\n"
+    )
+    assert command("again", "get", "csur", "-o", "wide").masked == (
+        "NAME            PLACEMENT           RESOURCE-SNAPSHOT-INDEX   POLICY-SNAPSHOT-INDEX   INITIALIZED   "
+        "SUCCEEDED   AGE   STRATEGY           STATE\n"
+        "example-run     example-placement   1                         0                       True          "
+        "True        AGE   example-strategy   Succeeded\n"
+        "example-run-2   example-placement   0                         0                       True          "
+        "            AGE   example-strategy   Waiting: Approval\n"
+    )
+
+
+def test_wide_snapshots_tell_who_made_them(command, moments):
+    first, second = command("done", "get", "crs", "-o", "wide", "--no-headers").masked.splitlines()
+    commits = [
+        servers.git(moments["done"], "log", "--format=%h", "--abbrev=7", "--grep", subject, "main")
+        for subject in ("Lay out the fleet", "Change the value")
+    ]
+    assert first.endswith(f"AGE   {commits[0]}   Ada <ada@example.org>   Lay out the fleet")
+    assert second.endswith(f"AGE   {commits[1]}   Ada <ada@example.org>   Change the value")
+
+
+@pytest.mark.parametrize(
+    ("asked", "rows"),
+    [
+        ("csus", ["example-strategy   AGE"]),
+        (f"sus -n {NAMESPACE}", ["app-rollout-strategy   AGE"]),
+        ("csps", ["example-placement-0   1     AGE"]),
+        (f"sps -n {NAMESPACE}", ["web-app-placement-0   1     AGE"]),
+        ("clusters", [f"member{number}   <none>   AGE" for number in (1, 2, 3)]),
+        ("rp -A", ["my-app-namespace   web-app-placement   1     True   1      True   1      AGE"]),
+    ],
+)
+def test_every_kind_has_a_table(command, asked, rows):
+    said = command("done", "get", *asked.split(), "--no-headers")
+    assert said.masked.splitlines()[: len(rows)] == rows
+
+
+def test_the_namespace_comes_first_when_all_are_asked_for(command):
+    said = command("done", "get", "rs", "-A")
+    assert said.masked == (
+        "NAMESPACE          NAME                           GEN   AGE\n"
+        "my-app-namespace   web-app-placement-0-snapshot   1     AGE\n"
+        "my-app-namespace   web-app-placement-1-snapshot   1     AGE\n"
+        "vault              secrets-0-snapshot             1     AGE\n"
+    )
+
+
+def test_labels_select(command):
+    said = command("done", "get", "clusters", "-l", "environment in (canary),order!=1", "-o", "name")
+    assert said.out == "membercluster.cluster.kubernetes-fleet.io/member1\n"
+    said = command("done", "get", "crs", "-l", f"{PREFIX}is-latest-snapshot=true", "-o", "name")
+    assert said.out == "clusterresourcesnapshot.placement.kubernetes-fleet.io/example-placement-1-snapshot\n"
+
+
+# -- what is not there ------------------------------------------------------------------------------------------
+
+
+def test_an_unknown_noun_is_a_usage_error(command):
+    said = command("done", "get", "pods")
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith("reconciler: there is no pods to ask for; there are: memberclusters (cluster), ")
+
+
+def test_a_name_that_is_not_there_is_said_as_an_api_server_does_and_the_others_are_shown(command):
+    said = command("done", "get", "csur", "nope", "example-run", "--no-headers")
+    assert said.code == 1
+    assert said.out.startswith("example-run   example-placement   1")
+    assert said.err == (
+        'Error from server (NotFound): clusterstagedupdateruns.placement.kubernetes-fleet.io "nope" not found\n'
+    )
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ("sur", "No resources found in default namespace.\n"),
+        ("sur -n vault", "No resources found in vault namespace.\n"),
+        ("resourceoverrides -A", "No resources found\n"),
+        ("csur -l a=b", "No resources found\n"),
+        ("csur -l a=b -o name", "No resources found\n"),
+    ],
+)
+def test_nothing_found_is_no_failure(command, asked, words):
+    said = command("done", "get", *asked.split())
+    assert (said.code, said.out, said.err) == (0, "", words)
+
+
+@pytest.mark.parametrize("wrong", ["csur -o xml", "csur example-run -A", "csur example-run -l a=b", "csur -l a=b=c"])
+def test_a_question_that_makes_no_sense_is_a_usage_error(command, wrong):
+    said = command("done", "get", *wrong.split())
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith("reconciler: ")
+
+
+def test_a_run_whose_file_is_gone_is_shown_with_all_only(command):
+    said = command("removed", "get", "csur")
+    assert said.out == ""
+    assert said.err == "No resources found\nwarning: 3 problems in the repository: reconciler get problems\n"
+    assert command("removed", "get", "csur", "example-run").code == 1
+    assert command("removed", "get", "csur", "--all").masked == (
+        "NAME            PLACEMENT           RESOURCE-SNAPSHOT-INDEX   POLICY-SNAPSHOT-INDEX   INITIALIZED   SUCCEEDED   AGE\n"
+        "example-run     example-placement   1                         0                       True          True        AGE\n"
+        "example-run-2   example-placement   0                         0                       True          False       AGE\n"
+    )
+
+
+def test_problems_are_listed_by_file_and_line(command):
+    said = command("removed", "get", "problems")
+    assert (said.code, said.err) == (0, "")
+    assert said.out.splitlines()[0].split() == ["FILE", "RULE", "MESSAGE"]
+    assert [line.split()[0] for line in said.out.splitlines()[1:]] == [
+        "clusters/member4.yaml:1",
+        "clusters/member4.yaml:1",
+        "runs/broken.yaml:2",
+    ]
+    listed = json.loads(command("removed", "get", "problems", "-o", "json").out)
+    assert [one["path"] for one in listed["problems"]] == ["clusters/member4.yaml"] * 2 + ["runs/broken.yaml"]
+
+
+def test_without_problems_there_is_nothing_to_list(command):
+    said = command("done", "get", "problems")
+    assert (said.code, said.out, said.err) == (0, "", "No problems found\n")
+
+
+def test_without_a_status_branch_the_repository_still_speaks(command):
+    said = command("uninitialized", "get", "crp")
+    assert said.err == "no status branch yet: reconciler init\n"
+    assert said.masked.splitlines()[1] == (
+        "example-placement   1                                                             AGE"
+    )
+    said = command("uninitialized", "get", "crs", "-o", "name")
+    assert said.out == "clusterresourcesnapshot.placement.kubernetes-fleet.io/example-placement-0-snapshot\n"
+
+
+# -- whole objects ----------------------------------------------------------------------------------------------
+
+
+def test_a_snapshot_is_the_article_s(command):
+    said = command("done", "get", "clusterresourcesnapshots", "example-placement-1-snapshot", "-o", "yaml")
+    found, wanted = yaml.safe_load(said.out), yaml.safe_load(manifests.article("example-placement-1-snapshot"))
+    for key in ("annotations", "labels"):
+        held = found["metadata"][key]
+        assert {name: held[name] for name in wanted["metadata"][key]} == wanted["metadata"][key]
+    assert found["spec"] == wanted["spec"]
+    assert {key: found[key] for key in ("apiVersion", "kind")} == {key: wanted[key] for key in ("apiVersion", "kind")}
+    assert sorted(found["metadata"]) == sorted(wanted["metadata"])
+    owner, article_owner = found["metadata"]["ownerReferences"][0], wanted["metadata"]["ownerReferences"][0]
+    assert owner | {"uid": ""} == article_owner | {"uid": ""}
+
+
+def test_a_run_shows_its_status_in_the_article_s_words(command):
+    body = yaml.safe_load(command("waiting", "get", "csur", "example-run", "-o", "yaml").out)
+    assert sorted(body["metadata"]) == ["creationTimestamp", "generation", "name", "resourceVersion", "uid"]
+    assert body["spec"] == yaml.safe_load(manifests.article("clusterstagedupdaterun-example-run"))["spec"]
+    status = body["status"]
+    assert [(one["type"], one["status"], one["reason"]) for one in status["conditions"]] == [
+        ("Initialized", "True", "UpdateRunInitializedSuccessfully"),
+        ("Progressing", "False", "UpdateRunWaiting"),
+    ]
+    staging, canary = status["stagesStatus"]
+    assert [one["clusterName"] for one in canary["clusters"]] == ["member3", "member1"]
+    assert canary["afterStageTaskStatus"][0]["approvalRequestName"] == "example-run-canary"
+    assert staging["afterStageTaskStatus"][0]["conditions"][0]["reason"] == "AfterStageTaskWaitTimeElapsed"
+    assert status["policySnapshotIndexUsed"] == "0"
+
+
+def test_several_objects_are_a_list_as_kubectl_prints_it(command):
+    body = json.loads(command("again", "get", "csur", "-o", "json").out)
+    assert (body["apiVersion"], body["kind"], body["metadata"]) == ("v1", "List", {"resourceVersion": ""})
+    assert [one["metadata"]["name"] for one in body["items"]] == ["example-run", "example-run-2"]
+    assert json.loads(command("done", "get", "csur", "-l", "no=such", "-o", "json").out)["items"] == []
+
+
+def test_identities_are_those_of_the_history(command, moments):
+    body = json.loads(command("done", "get", "csur", "example-run", "-o", "json").out)
+    commit = servers.git(moments["done"], "log", "--format=%H", "--grep", "Roll out", "main")
+    assert body["metadata"]["resourceVersion"] == commit
+    assert body["metadata"]["generation"] == 1
+    again = json.loads(command("again", "get", "csur", "example-run", "-o", "json").out)
+    assert again["metadata"] == body["metadata"]
+
+
+def test_a_refused_approval_says_why(command):
+    body = json.loads(command("again", "get", "careq", "example-run-2-canary", "-o", "json").out)
+    approved, accepted = body["status"]["conditions"]
+    assert (approved["type"], approved["status"], approved["message"]) == ("Approved", "True", "lgtm")
+    assert (accepted["type"], accepted["status"]) == ("ApprovalAccepted", "False")
+    assert accepted["message"].startswith("ApprovedBeforeRequested: ")
+
+
+@pytest.mark.parametrize("output", ["yaml", "json"])
+def test_values_of_secrets_are_never_printed(command, output):
+    said = command("done", "get", "rs", "secrets-0-snapshot", "-n", "vault", "-o", output)
+    [secret] = yaml.safe_load(said.out)["spec"]["selectedResources"]
+    assert secret["kind"] == "Secret"
+    assert secret["stringData"] == {"word": "(redacted)"}
+    assert "hunter2" not in said.out + said.err
+    assert "hunter2" not in command("done", "describe", "rs", "secrets-0-snapshot", "-n", "vault").out
+
+
+# -- watching ---------------------------------------------------------------------------------------------------
+
+
+def test_a_watch_shows_a_row_again_when_it_changes(moments, tmp_path, monkeypatch, capsys):
+    """The repository moves on while the command sleeps: from waiting to done, then Ctrl-C."""
+    remote = servers.bare_repository(tmp_path / "fleet.git")
+
+    def becomes(moment: str) -> None:
+        servers.git(remote, "fetch", "--quiet", str(moments[moment]), "+refs/heads/*:refs/heads/*")
+
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 2:
+            becomes("done")
+        if len(slept) == 4:
+            raise KeyboardInterrupt
+
+    becomes("waiting")
+    monkeypatch.setattr(clock, "sleep", sleep)
+    assert run(["get", "csur", "-w", "-C", str(remote)]) == 130
+    header, first, second = capsys.readouterr().out.splitlines()
+    assert header.startswith("NAME          PLACEMENT")
+    assert first[: header.index("AGE")].split() == ["example-run", "example-placement", "1", "0", "True"]
+    assert second[: header.index("AGE")].split() == ["example-run", "example-placement", "1", "0", "True", "True"]
+    assert slept == [2.0] * 4
+
+
+def test_the_installed_way_of_starting_gives_the_same(moments, command):
+    """Once as a process of its own: stdout, stderr and exit code are where a shell expects them."""
+    done = subprocess.run(
+        [sys.executable, "-m", "reconciler", "get", "csus", "-o", "name", "-C", str(moments["done"])],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    wanted = "clusterstagedupdatestrategy.placement.kubernetes-fleet.io/example-strategy\n"
+    assert (done.returncode, done.stdout, done.stderr) == (0, wanted, "")
