@@ -13,7 +13,8 @@ _PLACEMENT = "placement.kubernetes-fleet.io/v1beta1"
 
 def text(*bodies: Mapping[str, Any]) -> str:
     """Return the objects as one file, a document each."""
-    return "---\n".join(yaml.safe_dump(body, sort_keys=False) for body in bodies)
+    copies = (json.loads(json.dumps(body)) for body in bodies)  # what is the same twice would become an alias
+    return "---\n".join(yaml.safe_dump(body, sort_keys=False) for body in copies)
 
 
 def article(name: str) -> str:

@@ -156,9 +156,7 @@ class Daemon:
         settings = Settings(repo=str(self._world.remote), state_dir=self._folder)
         self.mirror = Mirror.open(self._folder, str(self._world.remote), BRANCHES)
         self.reconciler = Reconciler(settings, self.mirror, self._world.clock, lambda: None, self._world.delivery)
-        self.hands = Hands(
-            self._world.delivery, self.reconciler._content, self.reconciler._fence, self._world.clock
-        )
+        self.hands = Hands(self._world.delivery, self.reconciler._content, self.reconciler._fence, self._world.clock)
         self.reconciler.workers = cast("Workers", self.hands)
         self.recheck_at: datetime | None = None
 
@@ -450,7 +448,7 @@ class World:
         for daemon in self.daemons:
             daemon.ends()
 
-    # -- Git ------------------------------------------------------------------------------------------------------------
+    # -- Git -------------------------------------------------------------------------------------------------------
 
     def _changes(self, base: str, tip: str) -> Changes:
         """Return what changed between two commits."""

@@ -78,6 +78,7 @@ def _application() -> Callable[..., Any]:
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
+        rich_markup_mode=None,  # plain pages of help: the rich ones cost more time than the command
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     for module in pkgutil.iter_modules(__path__):

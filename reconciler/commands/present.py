@@ -101,7 +101,7 @@ def small_table(header: Sequence[str], rows: Iterable[Sequence[str]], indent: st
 
 
 def title(name: str) -> str:
-    """Return a field's name as `kubectl describe` writes it: `placementName` becomes `Placement Name`; other keys stay."""
+    """Return a field's name as `kubectl describe` writes it, `Placement Name`; a key that is no field stays."""
     if not name.isalnum():
         return name
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name)
@@ -187,7 +187,8 @@ def tree(root: Branch) -> "Tree":
     states = max((len(one.state) for one, _ in below if one.details), default=0)
 
     def label(one: Branch, depth: int) -> Text:
-        text = Text(redact.line(one.name), style="bold" if depth <= 1 else "")
+        text = Text()
+        text.append(redact.line(one.name), style="bold" if depth <= 1 else "")
         text.append(" " * (max(0, names - len(one.name) - (depth - 1) * _STEP) if depth else 0) + "  ")
         text.append(f"{one.mark} {redact.line(one.state)}", style=_COLOURS[one.mark])
         if one.details:

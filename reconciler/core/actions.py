@@ -31,6 +31,15 @@ class ApplyOptions:
     take_over: str = "Always"
     allow_co_ownership: bool = False
 
+    @classmethod
+    def from_strategy(cls, strategy: Body) -> "ApplyOptions":
+        """Read an `applyStrategy`."""
+        return cls(
+            server_side_force=bool((strategy.get("serverSideApplyConfig") or {}).get("force")),
+            take_over=strategy.get("whenToTakeOver") or "Always",
+            allow_co_ownership=bool(strategy.get("allowCoOwnership")),
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Content:

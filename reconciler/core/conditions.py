@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from reconciler.core.actions import Reason
+from reconciler.core.actions import ObjectResult, Reason
 from reconciler.core.model import PLACEMENT_GROUP, PREFIX, Body, Key
 from reconciler.core.status import (
     ClusterFacts,
@@ -121,11 +121,10 @@ def _waiting(run: RunStatus) -> Condition | None:
 
 
 def waiting_side(stage: StageFacts) -> When | None:
-    """Return on which side of the stage an open gate is waited for."""
+    """Return on which side of the stage gates are waited for; after it, until the stage is declared over."""
     if any(gate.opened_at and not gate.passed_at for gate in stage.gates_of(When.BEFORE)):
         return When.BEFORE
-    after = stage.gates_of(When.AFTER)
-    waits = stage.updated_at is not None and any(not gate.passed_at for gate in after)
+    waits = stage.updated_at is not None and stage.ended_at is None and stage.gates_of(When.AFTER)
     return When.AFTER if waits else None
 
 
@@ -530,23 +529,34 @@ def _identifier(text: str) -> dict[str, str]:
 
 def _cluster_status(state: PlacementState, name: str) -> dict[str, Any]:
     record = state.records.get(name)
+    failed = _failed_placements(state, record)
     conditions = [_at(one, since, state.generation) for one, since in _cluster_conditions(state, name, record)]
     return {
         "clusterName": name,
         "conditions": conditions,
         **({"observedResourceIndex": str(record.index)} if record else {}),
-        **({"failedPlacements": [_failed(record)]} if record and record.object and not record.available_at else {}),
+        **({"failedPlacements": failed} if failed else {}),
     }
 
 
-def _failed(record: Record) -> dict[str, Any]:
-    condition = {
-        "message": record.message,
-        "reason": str(record.reason),
-        "status": "False",
-        "type": "Available" if record.complete_at else "Applied",
-    }
-    return {"condition": condition, "object": record.object}
+def _failed_placements(state: PlacementState, record: Record | None) -> list[dict[str, Any]]:
+    """Return the objects that are not well on a cluster, with upstream's identifiers and the member's own words."""
+    if record is None or record.available_at is not None:
+        return []
+    snapshot = next((one for one in state.snapshots if one.index == record.index), None)
+    known = {text.partition(" ")[2]: text for text in (snapshot.objects if snapshot else ())}
+    results = record.results or ((_alone(record),) if record.object else ())
+    return [_failed(one, known, "Available" if record.complete_at else "Applied") for one in results]
+
+
+def _alone(record: Record) -> ObjectResult:
+    return ObjectResult(object=record.object, reason=record.reason or Reason.INCOMPLETE, message=record.message)
+
+
+def _failed(result: ObjectResult, known: Mapping[str, str], kind: str) -> dict[str, Any]:
+    condition = {"message": result.message, "reason": str(result.reason), "status": "False", "type": kind}
+    text = known.get(result.object)
+    return {"condition": condition, **(_identifier(text) if text else {"name": result.object})}
 
 
 def _cluster_conditions(

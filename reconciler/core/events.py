@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from reconciler.core import codec
-from reconciler.core.actions import Reason
+from reconciler.core.actions import ObjectResult, Reason
 from reconciler.core.model import Body, Key
 from reconciler.core.status import ApprovalFact, Delivered, Pin, PolicySnapshot, Snapshot, When
 
@@ -144,6 +144,7 @@ class ClusterReported(Event):
     reason: Reason
     object: str = ""
     message: str = ""
+    results: tuple[ObjectResult, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

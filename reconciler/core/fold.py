@@ -295,6 +295,7 @@ def _reported(run: RunStatus, event: ClusterReported) -> RunStatus:
             reason=event.reason,
             object=event.object,
             message=event.message,
+            results=event.results,
             succeeded_at=event.now if succeeded else None,
         )
 
@@ -471,6 +472,7 @@ def _heard(old: Record, event: ClusterReported) -> Record:
         reason=event.reason,
         object=event.object,
         message=event.message,
+        results=event.results,
     )
 
 

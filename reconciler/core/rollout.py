@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any, cast
 
 from reconciler.core import placement as placements
-from reconciler.core.actions import Action, Deliver, Observe, Outcome, Target
+from reconciler.core.actions import Action, Deliver, ObjectResult, Observe, Outcome, Reason, Target
 from reconciler.core.approvals import Candidate, judge, request_name
 from reconciler.core.conditions import approval_kind
 from reconciler.core.events import (
@@ -49,6 +49,9 @@ from reconciler.core.reverts import reverts
 from reconciler.core.stages import INVALID
 from reconciler.core.status import FORMAT, Gate, PlacementState, RunStatus, StageFacts, State, When
 from reconciler.core.view import Declared, View
+
+_RESULTS = 100
+"""How many objects of a cluster are told apart, as upstream."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,8 +162,9 @@ def _heard(state: PlacementState, outcome: Outcome, now: datetime) -> Event | No
         return None
     for number, cluster in run.in_flight():
         if cluster.name == target.cluster and cluster.seq == target.seq:
-            heard = (report.complete or "", report.reason, report.object)
-            if heard == (cluster.complete, cluster.reason, cluster.object):
+            results = report.results[:_RESULTS]
+            heard = (report.complete or "", report.reason, report.object, _facts(results))
+            if heard == (cluster.complete, cluster.reason, cluster.object, _facts(cluster.results)):
                 return None
             return ClusterReported(
                 seq=state.seq + 1,
@@ -173,8 +177,14 @@ def _heard(state: PlacementState, outcome: Outcome, now: datetime) -> Event | No
                 reason=report.reason,
                 object=report.object,
                 message=report.message,
+                results=results,
             )
     return None
+
+
+def _facts(results: tuple[ObjectResult, ...]) -> list[tuple[str, Reason]]:
+    """Return what of the results is a fact; their texts are written down once per reason."""
+    return [(one.object, one.reason) for one in results]
 
 
 # -- what the repository says ---------------------------------------------------------------------------------

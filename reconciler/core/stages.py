@@ -91,7 +91,7 @@ def _sorting_value(key: str, name: str, labels: Mapping[str, str]) -> int:
     problem = None
     if not re.fullmatch(r"[+-]?[0-9]+", value):
         problem = "invalid syntax"
-    elif abs(int(value)) > _LARGEST:
+    elif not -_LARGEST - 1 <= int(value) <= _LARGEST:
         problem = "value out of range"
     if problem:
         parse = f'strconv.Atoi: parsing "{value}": {problem}'
@@ -125,11 +125,11 @@ def snapshot_index(text: str) -> int:
 
     Raises:  InitializationError, final, for what is no integer of at least 0.
     """
-    valid = re.fullmatch(r"[+-]?[0-9]+", text) is not None and 0 <= int(text) <= _LARGEST
-    if not valid:
+    digits = re.fullmatch(r"(?:\+?|-(?=0*$))0*([0-9]{1,19})", text)
+    if digits is None or int(digits[1]) > _LARGEST:
         message = f"invalid resource snapshot index `{text}` provided, expected an integer >= 0"
         raise client_error(message, final=True)
-    return int(text)
+    return int(digits[1])
 
 
 def strategy_copy(spec: Body) -> dict[str, Any]:

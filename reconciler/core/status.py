@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from reconciler.core.actions import Reason
+from reconciler.core.actions import ObjectResult, Reason
 from reconciler.core.model import Body, Key, parse_duration
 
 FORMAT = 1
@@ -142,6 +142,7 @@ class ClusterFacts:
     reason: Reason | None = None
     object: str = ""
     message: str = ""
+    results: tuple[ObjectResult, ...] = ()
     succeeded_at: datetime | None = None
     departed_at: datetime | None = None
     overdue_at: datetime | None = None
@@ -294,6 +295,7 @@ class Record:
     reason: Reason | None = None
     object: str = ""
     message: str = ""
+    results: tuple[ObjectResult, ...] = ()
     before: Delivered | None = None
 
     @property

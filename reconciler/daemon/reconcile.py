@@ -9,7 +9,7 @@ import structlog
 
 from reconciler.clock import Clock
 from reconciler.core import codec
-from reconciler.core.actions import Action, Content, Deliver, Fence, Observe, Outcome, Reason
+from reconciler.core.actions import Action, ApplyOptions, Content, Deliver, Fence, Observe, Outcome, Reason
 from reconciler.core.events import ClusterReported, Event
 from reconciler.core.fold import apply_to_placement
 from reconciler.core.model import Commit, Key, Problem, Run
@@ -33,6 +33,8 @@ logger = structlog.get_logger()
 _ACKNOWLEDGE = "Acknowledge-Rewrite:"
 _REMOTE_PUSH_SECONDS = 2.0
 _LAST_STATUS = "status"
+_CONTENTS = 20
+"""How many runs' contents are held ready for the workers."""
 
 
 class HeldError(ReconcilerError):
@@ -78,7 +80,7 @@ class Reconciler:
         self._kept: tuple[Outcome, ...] = ()
         self._pushed_at: datetime | None = None
         self._found: tuple[Commit | None, tuple[Problem, ...]] | None = None
-        self._contents: dict[tuple[str, int], Content] = {}
+        self._contents: dict[str, Content] = {}
         self.workers = Workers(deliveries or self._delivery, self._content, self._fence, clock, on_outcome)
 
     # -- the pass ------------------------------------------------------------------------------------------------
@@ -380,11 +382,13 @@ class Reconciler:
         run = state.runs.get(action.target.run_uid)
         if run is None or run.pin is None:
             raise PermanentError(f"run {action.target.run_uid} is not initialized")
-        name = (run.pin.placement_uid, action.snapshot_index)
-        if name not in self._contents:
-            objects = verified(self.derivation.content(*name), action.hash)
-            self._contents[name] = Content(hash=action.hash, objects=objects)
-        return self._contents[name]
+        if run.uid not in self._contents:
+            objects = verified(self.derivation.content(run.pin.placement_uid, run.pin.snapshot_index), action.hash)
+            options = ApplyOptions.from_strategy(run.pin.apply_strategy)
+            while len(self._contents) >= _CONTENTS:
+                self._contents.pop(next(iter(self._contents)), None)
+            self._contents[run.uid] = Content(hash=action.hash, objects=objects, options=options)
+        return self._contents[run.uid]
 
     def _say_once(self, event: str, **facts: str) -> None:
         """Log what stays the same from pass to pass only the first time."""

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from reconciler.core.conditions import timestamp
 from reconciler.core.model import Key, Problem
 from reconciler.core.rollout import Waiting
-from reconciler.core.status import End, PlacementState, RunStatus
+from reconciler.core.status import PlacementState, RunStatus, State
 from reconciler.redact import line, markdown
 
 WaitingByPlacement = Mapping[Key, tuple[Waiting, ...]]
@@ -102,6 +102,8 @@ def state_of(run: RunStatus) -> str:
         return str(run.end)
     if run.pin is None:
         return "InitializationFailed" if run.failure else "Pending"
+    if run.state is State.STOP:
+        return "Stopping" if any(True for _ in run.in_flight()) else "Stopped"
     if run.started_at is None:
         return "Initialized"
     stage = run.stages[run.current] if run.current is not None else None
@@ -130,8 +132,3 @@ def _problems(problems: tuple[Problem, ...]) -> Iterator[str]:
     yield from _table(("File", "Rule", "Problem"), rows)
     if len(problems) > _PROBLEMS_SHOWN:
         yield f"\n… and {len(problems) - _PROBLEMS_SHOWN} more: `reconciler validate` lists them."
-
-
-def is_open(run: RunStatus) -> bool:
-    """Tell whether the run is under way."""
-    return run.end is None or (run.end is End.SUPERSEDED and run.is_active)

@@ -141,7 +141,8 @@ def _states(logs: Mapping[str, bytes]) -> tuple[dict[Key, PlacementState], dict[
         try:
             _check_numbers(found)
             states[key] = fold(key, found)
-        except IllegalTransition as error:
+        except (IllegalTransition, LookupError, TypeError, AttributeError) as error:
+            # a log that somebody edited may say anything: whatever it breaks, it is not ours
             broken.setdefault(key, f"StatusTampered: the log of {key} does not fold: {error}")
     return {key: state for key, state in states.items() if key not in broken}, broken
 

@@ -41,8 +41,8 @@ def test_the_tree_of_a_namespaced_run_names_its_namespace_in_the_command(command
 
 
 def test_the_tree_of_a_soaking_run_says_how_long(command):
-    lines = ageless(command("soaking", "tree", "example-run").out).splitlines()
-    assert lines[1] == "├── staging                ◎ Waiting    1/1  AGE"
+    lines = command("soaking", "tree", "example-run").out.splitlines()
+    assert ageless(lines[1]) == "├── staging                ◎ Waiting    1/1  AGE"
     assert re.fullmatch(r"│   └── after TimedWait    ◎ \S+ of 1m0s", lines[3])
     assert lines[4:] == [
         "└── canary                 ○ Pending    0/2",

@@ -168,7 +168,9 @@ def started(stage: int, name: str, **more: Any) -> Step:
     return e.ClusterStarted, {"stage": stage, "cluster": name, **more}
 
 
-def reported(stage: int, name: str, intent: int, reason: Reason = Reason.AVAILABLE, complete: str = HASH, **more: Any) -> Step:
+def reported(
+    stage: int, name: str, intent: int, reason: Reason = Reason.AVAILABLE, complete: str = HASH, **more: Any
+) -> Step:
     facts = {"stage": stage, "cluster": name, "intent": intent, "reason": reason, "complete": complete, **more}
     return e.ClusterReported, facts
 
@@ -182,7 +184,13 @@ UPDATED = (*FIRST, reported(0, "member2", 4))
 WAITING = (*UPDATED, opened(0, "TimedWait"))
 PASSED = (*WAITING, gate(e.GatePassed, 0, "TimedWait"))
 STAGED = (*PASSED, (e.StageCompleted, {"stage": 0}))
-CANARIES = (*STAGED, started(1, "member3"), reported(1, "member3", 9), started(1, "member1"), reported(1, "member1", 11))
+CANARIES = (
+    *STAGED,
+    started(1, "member3"),
+    reported(1, "member3", 9),
+    started(1, "member1"),
+    reported(1, "member1", 11),
+)
 ASKING = (*CANARIES, opened(1, "Approval"))
 OVER = (*ASKING, gate(e.GatePassed, 1, "Approval", approval=APPROVAL), (e.StageCompleted, {"stage": 1}))
 DONE = (*OVER, (e.RunCompleted, {}))
@@ -193,7 +201,14 @@ OPENED = (*BEFORE_GATE, gate(e.GatePassed, 1, "Approval", When.BEFORE, approval=
 SUPERSEDED = (*FIRST, (e.RunSuperseded, {"by": NEWER, "by_name": "example-run-2"}))
 
 SNAPSHOT = Snapshot(
-    index=0, hash=HASH, commit=COMMIT, position=3, created=NOW, author="Ada <a@x>", subject="Place it", objects=("v1 Namespace x",)
+    index=0,
+    hash=HASH,
+    commit=COMMIT,
+    position=3,
+    created=NOW,
+    author="Ada <a@x>",
+    subject="Place it",
+    objects=("v1 Namespace x",),
 )
 POLICY = PolicySnapshot(index=0, hash="x", commit=COMMIT, created=NOW, policy={"placementType": "PickAll"})
 PLACED = (

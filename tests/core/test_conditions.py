@@ -36,9 +36,7 @@ def test_the_waiting_run_is_the_articles_to_the_letter():
     shown = yaml.safe_load(ARTICLE.read_text())
     made = yaml.safe_load(yaml.safe_dump(conditions.run_object(articles_log().run)))
     status = {
-        key: held
-        for key, held in made["status"].items()
-        if key not in ("appliedStrategy", "resourceSnapshotIndexUsed")
+        key: held for key, held in made["status"].items() if key not in ("appliedStrategy", "resourceSnapshotIndexUsed")
     }
     assert status == shown["status"]
     assert (made["apiVersion"], made["kind"], made["spec"]) == (shown["apiVersion"], shown["kind"], shown["spec"])
@@ -124,8 +122,10 @@ PROGRESS = [
         (
             "False",
             "UpdateRunStuck",
-            "The updateRun is stuck waiting for member2 cluster(s) in stage staging to finish updating, please check "
-            "placement status for potential errors",
+            (
+                "The updateRun is stuck waiting for member2 cluster(s) in stage staging to finish updating, please check "
+                "placement status for potential errors"
+            ),
         ),
         id="overdue",
     ),
@@ -134,8 +134,10 @@ PROGRESS = [
         (
             "False",
             "UpdateRunStuck",
-            "The updateRun is stuck waiting for member2 cluster(s) in stage staging to finish updating, please check "
-            "placement status for potential errors",
+            (
+                "The updateRun is stuck waiting for member2 cluster(s) in stage staging to finish updating, please check "
+                "placement status for potential errors"
+            ),
         ),
         id="in conflict",
     ),
@@ -144,8 +146,10 @@ PROGRESS = [
         (
             "Unknown",
             "UpdateRunStopping",
-            "The update run is the process of stopping, waiting for all the updating/deleting clusters to finish "
-            "updating before completing the stop process",
+            (
+                "The update run is the process of stopping, waiting for all the updating/deleting clusters to finish "
+                "updating before completing the stop process"
+            ),
         ),
         id="stopping",
     ),
@@ -173,9 +177,7 @@ def test_a_run_says_how_it_progresses(steps, expected):
 
 
 STAGES = [
-    pytest.param(
-        logs.FIRST, ("True", "StageUpdatingStarted", "Clusters in the stage started updating"), id="started"
-    ),
+    pytest.param(logs.FIRST, ("True", "StageUpdatingStarted", "Clusters in the stage started updating"), id="started"),
     pytest.param(
         logs.WAITING,
         (
@@ -298,7 +300,7 @@ def test_a_snapshot_has_the_articles_labels_and_annotations():
     assert latest["spec"] == {"selectedResources": []}
 
 
-# -- a placement -----------------------------------------------------------------------------------------------------
+# -- a placement ----------------------------------------------------------------------------------------------------
 
 
 def placed(*steps) -> Log:
@@ -334,9 +336,11 @@ def test_a_placement_that_was_never_rolled_out_is_scheduled_and_says_where_to_lo
         "RolloutStarted": (
             "Unknown",
             "RolloutControlledByExternalController",
-            "Rollout is controlled by an external controller and no resource snapshot name is observed across "
-            "clusters. To determine rollout status, check the ClusterStagedUpdateRun resources with "
-            "spec.placementName matching this placement",
+            (
+                "Rollout is controlled by an external controller and no resource snapshot name is observed across "
+                "clusters. To determine rollout status, check the ClusterStagedUpdateRun resources with "
+                "spec.placementName matching this placement"
+            ),
         ),
     }
 
@@ -346,8 +350,10 @@ def test_a_placement_in_the_middle_of_a_rollout_observes_different_versions():
     assert kinds(log)["RolloutStarted"] == (
         "Unknown",
         "RolloutControlledByExternalController",
-        "Rollout is controlled by an external controller and different resource snapshot versions are observed across "
-        "clusters",
+        (
+            "Rollout is controlled by an external controller and different resource snapshot versions are observed across "
+            "clusters"
+        ),
     )
     status = conditions.placement_object(log.state)["status"]
     assert "observedResourceIndex" not in status
@@ -387,7 +393,13 @@ def test_a_cluster_that_is_not_well_says_so_in_the_placements_status(reason, com
     status = conditions.placement_object(log.state)["status"]["placementStatuses"][1]
     last = status["conditions"][-1]
     assert (last["type"], (last["status"], last["reason"], last["message"])) == (kind, expected)
-    assert status["failedPlacements"][0]["object"] == "Pod x/y"
+    (failed,) = status["failedPlacements"]
+    assert failed["condition"] == {
+        "message": "0 of 1 is ready",
+        "reason": str(reason),
+        "status": "False",
+        "type": kind,
+    }
 
 
 def test_a_placement_that_is_refused_is_not_scheduled():

@@ -69,7 +69,9 @@ def test_a_log_survives_its_text(steps, read, expected):
 
 def test_what_holds_its_default_is_left_out():
     """So that a new field with a default does not change what was written before."""
-    event = events.ClusterReported(seq=7, now=logs.NOW, run="u", stage=0, cluster="a", intent=3, reason=Reason.AVAILABLE)
+    event = events.ClusterReported(
+        seq=7, now=logs.NOW, run="u", stage=0, cluster="a", intent=3, reason=Reason.AVAILABLE
+    )
     assert events.encode(event) == {
         "seq": 7,
         "now": "2025-07-22T21:28:08.000000Z",

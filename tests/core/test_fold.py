@@ -18,7 +18,9 @@ def after(*steps):
 
 
 EFFECTS = [
-    pytest.param(logs.SEEN, lambda run: (run.uid, run.position, run.state, run.pin), (UID, 6, "Run", None), id="RunSeen"),
+    pytest.param(
+        logs.SEEN, lambda run: (run.uid, run.position, run.state, run.pin), (UID, 6, "Run", None), id="RunSeen"
+    ),
     pytest.param(
         (*logs.SEEN, (e.RunEdited, {"commit": "d" * 40, "generation": 2, "spec": {**logs.SPEC, "state": "Stop"}})),
         lambda run: (run.commit, run.generation, run.state),
@@ -189,9 +191,7 @@ REFUSALS = [
     pytest.param(
         logs.UPDATED, gate(e.GatePassed, 0, "TimedWait"), "the gate was never opened", id="GatePassed before it opened"
     ),
-    pytest.param(
-        logs.PASSED, gate(e.GatePassed, 0, "TimedWait"), "the gate was passed before", id="GatePassed twice"
-    ),
+    pytest.param(logs.PASSED, gate(e.GatePassed, 0, "TimedWait"), "the gate was passed before", id="GatePassed twice"),
     pytest.param(
         logs.ASKING,
         gate(e.GatePassed, 1, "Approval"),
@@ -204,7 +204,9 @@ REFUSALS = [
         "there is no stage 9",
         id="ApprovalRefused of no stage",
     ),
-    pytest.param(logs.INITIALIZED, started(0, "member2"), "the run was not started", id="ClusterStarted before the run"),
+    pytest.param(
+        logs.INITIALIZED, started(0, "member2"), "the run was not started", id="ClusterStarted before the run"
+    ),
     pytest.param(logs.FIRST, started(0, "member2"), "1 clusters are in flight already", id="ClusterStarted twice"),
     pytest.param(
         logs.UPDATED, started(0, "member2"), "cluster member2 was started before", id="ClusterStarted once done"
@@ -218,11 +220,17 @@ REFUSALS = [
     ),
     pytest.param(logs.STARTED, started(0, "x"), "cluster x is not in stage 0", id="ClusterStarted of a stranger"),
     pytest.param(
-        (*logs.FIRST, SUPERSEDED), started(0, "member2"), "it ended as Superseded", id="ClusterStarted of a superseded run"
+        (*logs.FIRST, SUPERSEDED),
+        started(0, "member2"),
+        "it ended as Superseded",
+        id="ClusterStarted of a superseded run",
     ),
     pytest.param(logs.UPDATED, DEPART, "cluster member2 is done", id="ClusterDeparted once done"),
     pytest.param(
-        logs.FIRST, reported(0, "member2", 3), "cluster member2 has no open intent 3", id="ClusterReported, older intent"
+        logs.FIRST,
+        reported(0, "member2", 3),
+        "cluster member2 has no open intent 3",
+        id="ClusterReported, older intent",
     ),
     pytest.param(
         logs.UPDATED, reported(0, "member2", 4), "cluster member2 has no open intent 4", id="ClusterReported once done"
@@ -264,12 +272,12 @@ def test_every_event_has_an_effect_and_a_refusal_here():
     assert of_runs - {one.values[1][0].__name__ for one in REFUSALS} == set()
 
 
-# -- the placement ---------------------------------------------------------------------------------------------------
+# -- the placement ----------------------------------------------------------------------------------------------------
 
 
 def test_numbers_only_grow():
     state = after(*logs.SEEN).state
-    with pytest.raises(IllegalTransition, match="event 1 of .* after event 1"):
+    with pytest.raises(IllegalTransition, match=r"event 1 of .* after event 1"):
         apply_to_placement(state, e.RunStarted(seq=1, now=NOW, run=UID))
 
 

@@ -15,7 +15,10 @@ VECTORS = json.loads((Path(__file__).parent / "vectors.json").read_text())
 
 
 def documents(*texts: str) -> list[Document]:
-    found = [parse(f"resources/{number}.yaml", text.encode()) for number, text in enumerate(texts)]
+    found = [
+        parse(f"resources/{number}.{'json' if text.startswith('{') else 'yaml'}", text.encode())
+        for number, text in enumerate(texts)
+    ]
     assert [one.problems for one in found] == [()] * len(found)
     return [document for one in found for document in one.documents]
 
@@ -78,9 +81,7 @@ def test_a_hash_is_over_compact_text_with_sorted_keys():
 
 
 def body(kind: str, name: str = "x", namespace: str = "app", api: str = "v1", **more) -> str:
-    return manifests.text(
-        {"apiVersion": api, "kind": kind, "metadata": manifests.metadata(name, namespace), **more}
-    )
+    return manifests.text({"apiVersion": api, "kind": kind, "metadata": manifests.metadata(name, namespace), **more})
 
 
 def test_objects_come_in_upstreams_order_unknown_kinds_last():
@@ -170,7 +171,10 @@ def test_selectors_choose_by_name_by_labels_or_all_of_a_kind():
         ({"name": "b"}, ["ClusterRole b"]),
         ({"name": "c"}, []),
         ({"labelSelector": {"matchLabels": {"team": "x"}}}, ["ClusterRole a"]),
-        ({"labelSelector": {"matchExpressions": [{"key": "team", "operator": "NotIn", "values": ["x"]}]}}, ["ClusterRole b"]),
+        (
+            {"labelSelector": {"matchExpressions": [{"key": "team", "operator": "NotIn", "values": ["x"]}]}},
+            ["ClusterRole b"],
+        ),
     ):
         assert names(selected(manifests.placement(resourceSelectors=[{**kind, **chosen}]), *roles)) == expected
 
@@ -179,7 +183,7 @@ def test_selectors_choose_by_name_by_labels_or_all_of_a_kind():
     ("placement", "why"),
     [
         pytest.param(
-            manifests.placement(resourceSelectors=[selector("Namespace", name="app"), selector("Namespace")]),
+            manifests.placement(resourceSelectors=[selector("Namespace", name="app")] * 2),
             "found duplicate resource Namespace app",
             id="selected twice",
         ),
@@ -220,7 +224,10 @@ def test_nothing_selected_has_a_hash_too():
     ("given", "kept"),
     [
         pytest.param(
-            {"kind": "ConfigMap", "metadata": {"name": "x", "uid": "u", "generation": 3, "managedFields": [], "labels": {}}},
+            {
+                "kind": "ConfigMap",
+                "metadata": {"name": "x", "uid": "u", "generation": 3, "managedFields": [], "labels": {}},
+            },
             {"kind": "ConfigMap", "metadata": {"name": "x"}},
             id="what a server fills in",
         ),
@@ -244,7 +251,11 @@ def test_nothing_selected_has_a_hash_too():
             {
                 "kind": "Service",
                 "metadata": {"name": "x"},
-                "spec": {"clusterIP": "10.0.0.1", "clusterIPs": ["10.0.0.1"], "ports": [{"port": 80, "nodePort": 30000}]},
+                "spec": {
+                    "clusterIP": "10.0.0.1",
+                    "clusterIPs": ["10.0.0.1"],
+                    "ports": [{"port": 80, "nodePort": 30000}],
+                },
             },
             {"kind": "Service", "metadata": {"name": "x"}, "spec": {"ports": [{"port": 80}]}},
             id="a service's address and ports on nodes",
@@ -266,7 +277,7 @@ def test_sanitising_leaves_what_a_hub_would_keep(given, kept):
 
 
 @pytest.mark.parametrize("manual", [False, True])
-def test_a_jobs_generated_labels_are_dropped_unless_its_selector_is_the_authors(manual: bool):
+def test_a_jobs_generated_labels_are_dropped_unless_its_selector_is_the_authors(manual):
     labels = {"controller-uid": "u", "batch.kubernetes.io/controller-uid": "u", "job-name": "x"}
     job = {
         "apiVersion": "batch/v1",

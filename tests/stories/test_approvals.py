@@ -53,7 +53,7 @@ def test_an_approval_that_was_merged_names_the_commit_of_its_side(asking: World)
 
 
 @pytest.mark.parametrize("together", [True, False], ids=["in the same push as the run", "before the gate opened"])
-def test_an_approval_before_it_was_asked_for_does_not_count(rings: World, together: bool):
+def test_an_approval_before_it_was_asked_for_does_not_count(rings: World, together):
     rings.commits("strategies/rings.yaml", strategy(stage("canary", approval=True), stage("prod")))
     rings.breaks("canary")
     files = {"runs/web-1.yaml": run("web-1"), "approvals/it.json": manifests.approval("web-1-canary")}

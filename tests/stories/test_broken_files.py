@@ -171,7 +171,9 @@ def test_an_object_moves_to_another_file_without_becoming_another(rings: World):
     ("changes", "message"),
     [
         pytest.param(
-            {"runs/web-1.yaml": run("web-1", placement="nowhere")}, CLIENT + "parent placement not found", id="placement"
+            {"runs/web-1.yaml": run("web-1", placement="nowhere")},
+            CLIENT + "parent placement not found",
+            id="placement",
         ),
         pytest.param(
             {"runs/web-1.yaml": run("web-1", strategy="nothing")},
@@ -199,7 +201,7 @@ def test_an_object_moves_to_another_file_without_becoming_another(rings: World):
                 "runs/web-1.yaml": run("web-1"),
                 "strategies/rings.yaml": strategy(stage("canary", sortingLabelKey="order"), stage("prod")),
             },
-            CLIENT + "the sorting label `order:` on cluster `canary` is not valid: strconv.Atoi: parsing \"\": "
+            CLIENT + 'the sorting label `order:` on cluster `canary` is not valid: strconv.Atoi: parsing "": '
             "invalid syntax",
             id="sorting label",
         ),

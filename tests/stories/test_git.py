@@ -16,7 +16,7 @@ def asking(rings: World) -> World:
     return rings
 
 
-# -- the watched branch --------------------------------------------------------------------------------------------
+# -- the watched branch ----------------------------------------------------------------------------------------------------
 
 
 def test_a_rewritten_history_holds_everything_until_it_is_acknowledged(asking: World):
@@ -101,7 +101,7 @@ def test_two_pulls_one_after_the_other_are_followed_both(asking: World):
     assert [one.uid for one in asking.runs()] == [uid]
 
 
-# -- the status branch ---------------------------------------------------------------------------------------------
+# -- the status branch ----------------------------------------------------------------------------------------------------
 
 
 def test_without_a_status_branch_nothing_happens(world: World):
@@ -172,7 +172,9 @@ def test_a_status_that_somebody_edited_is_held_and_nothing_is_delivered(asking: 
 
 def test_a_placement_is_not_held_by_what_was_done_to_another(asking: World):
     selector = [{"group": "", "version": "v1", "kind": "Namespace", "name": "b"}]
-    asking.commits("resources/b.yaml", manifests.text({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "b"}}))
+    asking.commits(
+        "resources/b.yaml", manifests.text({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "b"}})
+    )
     asking.commits("placements/b.yaml", manifests.placement("b", resourceSelectors=selector))
     asking.passes()
     tamper(asking, "UpdateRunWaiting -> UpdateRunSucceeded", "runs/**/run.yaml")
@@ -181,7 +183,7 @@ def test_a_placement_is_not_held_by_what_was_done_to_another(asking: World):
     assert asking.gate("b-1", "canary").request == "b-1-canary"
 
 
-# -- two daemons ---------------------------------------------------------------------------------------------------
+# -- two daemons ----------------------------------------------------------------------------------------------------
 
 
 def test_of_two_daemons_only_one_moves_and_nothing_is_done_twice(asking: World):
@@ -267,7 +269,7 @@ def test_a_remote_that_is_away_holds_nothing_longer_than_it_is_away(asking: Worl
     assert asking.run("web-1").end == "Succeeded"
 
 
-# -- when it is looked does not matter -----------------------------------------------------------------------------
+# -- when it is looked does not matter ----------------------------------------------------------------------------------------------------
 
 
 def history(world: World, look) -> None:

@@ -32,7 +32,9 @@ def test_a_member_that_refuses_is_stuck_at_once_in_its_own_words(rings: World):
     assert rings.conditions("web-1")["Progressing"] == "False UpdateRunStuck"
     status = rings.file("placements/_cluster/web/placement.yaml")["status"]["placementStatuses"][0]
     assert status["clusterName"] == "canary"
-    assert status["failedPlacements"][0]["condition"]["message"] == "admission webhook denied the request: no latest tags"
+    assert (
+        status["failedPlacements"][0]["condition"]["message"] == "admission webhook denied the request: no latest tags"
+    )
     rings.heals("canary")
     rings.passes()
     assert rings.run("web-1").end == "Succeeded"
@@ -143,7 +145,7 @@ def test_an_object_of_another_placement_is_not_touched(rings: World):
 
 
 @pytest.mark.parametrize("wiped", [False, True], ids=["state kept", "state wiped"])
-def test_a_daemon_that_died_between_intent_and_delivery_delivers_under_that_intent(rings: World, wiped: bool):
+def test_a_daemon_that_died_between_intent_and_delivery_delivers_under_that_intent(rings: World, wiped):
     rings.commits("runs/web-1.yaml", run("web-1"))
     rings.daemons[0].reconciler.run_pass()
     seq = rings.run("web-1").stages[0].clusters[0].seq

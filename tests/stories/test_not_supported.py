@@ -43,10 +43,16 @@ NAMESPACE = {"group": "", "version": "v1", "kind": "Namespace", "name": "app"}
 
 CASES = [
     pytest.param(
-        {"overrides/touch.yaml": manifests.override()}, "overrides/touch.yaml", "an override", id="ClusterResourceOverride"
+        {"overrides/touch.yaml": manifests.override()},
+        "overrides/touch.yaml",
+        "an override",
+        id="ClusterResourceOverride",
     ),
     pytest.param(
-        {"overrides/touch.yaml": manifests.override("app")}, "overrides/touch.yaml", "an override", id="ResourceOverride"
+        {"overrides/touch.yaml": manifests.override("app")},
+        "overrides/touch.yaml",
+        "an override",
+        id="ResourceOverride",
     ),
     pytest.param(
         {"overrides/touch.yaml": manifests.override(placement={"name": "web"})},
@@ -67,12 +73,12 @@ CASES = [
         "PickN, preferredDuringSchedulingIgnoredDuringExecution",
         id="preferred affinity, of PickN alone",
     ),
-    pytest.param(
-        required(propertySelector=PROPERTY), "", "propertySelector", id="propertySelector"
-    ),
+    pytest.param(required(propertySelector=PROPERTY), "", "propertySelector", id="propertySelector"),
     pytest.param(placed(strategy={"type": "RollingUpdate"}), "", "RollingUpdate", id="RollingUpdate"),
     pytest.param(placed(strategy=None), "", "RollingUpdate", id="no strategy, which is RollingUpdate"),
-    pytest.param({"resources/envelope.yaml": ENVELOPE}, "resources/envelope.yaml", "ResourceEnvelope", id="an envelope"),
+    pytest.param(
+        {"resources/envelope.yaml": ENVELOPE}, "resources/envelope.yaml", "ResourceEnvelope", id="an envelope"
+    ),
     pytest.param({"clusters/east.yaml": TAINTED}, "clusters/east.yaml", "a taint", id="a taint"),
     pytest.param(applied(type="ReportDiff"), "", "type: ReportDiff", id="ReportDiff"),
     pytest.param(

@@ -11,6 +11,7 @@ from reconciler.status_branch import layout, store
 from tests import manifests, servers
 from tests.manifests import run, stage, strategy
 from tests.world import World
+import itertools
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def test_a_log_only_grows(done: World):
     path = f"{layout.run_folder(done.run('web-1'))}/{layout.EVENTS}"
     commits = servers.git(done.remote, "rev-list", "--reverse", "fleet-status", "--", path).splitlines()
     texts = [servers.git(done.remote, "cat-file", "blob", f"{commit}:{path}") for commit in commits]
-    assert all(newer.startswith(older) for older, newer in zip(texts, texts[1:], strict=False))
+    assert all(newer.startswith(older) for older, newer in itertools.pairwise(texts))
     assert texts[-1].splitlines()[0].startswith('{"seq":5,"now":"2025-07-22T21:00:00.000000Z","event":"RunSeen"')
 
 
@@ -73,9 +74,12 @@ def test_an_earlier_moment_is_the_fold_of_what_had_happened(done: World):
     last = json.loads(lines[-1])["seq"]
     state = done.placement()
     folded = fold(state.key, [one for one in done.all_events(state) if one.seq <= last])
-    assert store.render_run(folded.runs[done.run("web-1").uid]) == (
-        servers.git(done.remote, "cat-file", "blob", f"{first}:{path.replace(layout.EVENTS, 'run.yaml')}") + "\n"
-    ).encode()
+    assert (
+        store.render_run(folded.runs[done.run("web-1").uid])
+        == (
+            servers.git(done.remote, "cat-file", "blob", f"{first}:{path.replace(layout.EVENTS, 'run.yaml')}") + "\n"
+        ).encode()
+    )
 
 
 def test_no_number_is_drawn_twice_over_the_whole_life_of_a_placement(done: World):

@@ -197,7 +197,7 @@ def test_a_wait_counts_from_the_moment_the_last_cluster_was_seen_healthy(rings: 
 
 
 @pytest.mark.parametrize("wiped", [False, True], ids=["state kept", "state wiped"])
-def test_a_wait_is_not_begun_anew_by_a_restart(rings: World, wiped: bool):
+def test_a_wait_is_not_begun_anew_by_a_restart(rings: World, wiped):
     rings.commits("strategies/rings.yaml", strategy(stage("canary", wait="10m"), stage("prod")))
     rings.commits("runs/web-1.yaml", run("web-1"))
     rings.passes(minutes=6)

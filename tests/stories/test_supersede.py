@@ -53,9 +53,9 @@ def test_a_cluster_in_flight_is_taken_by_the_newer_run_when_its_turn_comes(rings
     rings.passes()
     older, newer = rings.run("web-1"), rings.run("web-2")
     assert older.stages[0].clusters[0].taken_by == newer.uid
-    assert [name for run in (older, newer) for _, one in run.in_flight() for name in [f"{run.key.name} {one.name}"]] == [
-        "web-2 canary"
-    ]
+    assert [
+        name for run in (older, newer) for _, one in run.in_flight() for name in [f"{run.key.name} {one.name}"]
+    ] == ["web-2 canary"]
     rings.heals("canary")
     rings.passes()
     assert rings.values() == {"canary": "value2", "east": "value2", "west": "value2"}

@@ -49,6 +49,8 @@ class Api:
                 continue
             page = self.body_of(answer, f"GET {path}")
             for item in page.get("items") or ():
+                if not _is_object(item):
+                    raise TemporaryError(f"GET {path}: the member's answer is no list of objects")
                 yield {"apiVersion": _api_version(resource), "kind": resource.kind, **item}
             going_on = page["metadata"].get("continue") or ""
             if not going_on:
@@ -62,9 +64,10 @@ class Api:
             body = json.loads(answer.body)
         except (ValueError, RecursionError) as error:
             raise TemporaryError(f"{doing}: the member's answer is not JSON") from error
-        if not isinstance(body, dict):
+        if not _is_object(body):
             raise TemporaryError(f"{doing}: the member's answer is no object")
-        return body
+        object_: Body = body
+        return object_
 
     # -- kinds
 
@@ -133,6 +136,15 @@ def failure(answer: Answer, doing: str) -> ReconcilerError:
     if status.code >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return TemporaryError(message)
     return PermanentError(message)
+
+
+def _is_object(body: Any) -> bool:
+    """Tell whether what came back has the shape that every object has, as far as it is relied on."""
+    metadata = body.get("metadata", {}) if isinstance(body, dict) else None
+    return isinstance(metadata, dict) and all(
+        isinstance(metadata.get(name) or kind(), kind)
+        for name, kind in (("labels", dict), ("annotations", dict), ("managedFields", list))
+    )
 
 
 def encoded(body: Any) -> bytes:

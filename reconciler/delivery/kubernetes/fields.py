@@ -54,7 +54,8 @@ def taken_by_others(body: Body, live: Body) -> tuple[str, ...]:
 
 def differences(wanted: Any, found: Any, path: str = "") -> Iterator[str]:
     """Give the paths at which two objects, as an API server returned them, are not equal."""
-    if isinstance(wanted, dict) and isinstance(found, dict):
+    if isinstance(wanted, dict) and isinstance(found or {}, dict):
+        found = found or {}
         for name in sorted({*wanted, *found}):
             if not _is_the_servers(path, name):
                 yield from differences(wanted.get(name), found.get(name), f"{path}.{name}")

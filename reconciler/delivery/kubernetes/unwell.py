@@ -18,7 +18,7 @@ from reconciler.errors import ReconcilerError
 from reconciler.redact import line
 
 _NO_PERMISSION = re.compile(r'\bUser "[^"]*" cannot [a-z]+ resource\b')
-_NOT_IN_SCHEMA = "failed to create typed patch object"
+_NOT_OF_ITS_KIND = ("failed to create typed patch object", "failed to convert new object")
 _SCHEMA_FIELD = re.compile(r": (\.[^\s:]+): ")
 _MANAGER = re.compile(r'conflict with "([^"]*)"')
 _MOST_CAUSES = 5
@@ -98,7 +98,7 @@ class Status:
     @property
     def is_schema(self) -> bool:
         """Whether the object has a field or a type that its kind has not; the API server calls that an error 500."""
-        return self.code == HTTPStatus.INTERNAL_SERVER_ERROR and self.message.startswith(_NOT_IN_SCHEMA)
+        return self.code == HTTPStatus.INTERNAL_SERVER_ERROR and self.message.startswith(_NOT_OF_ITS_KIND)
 
     @property
     def managers(self) -> tuple[str, ...]:
@@ -112,11 +112,12 @@ class Status:
 
     def words(self, *, secret: bool) -> str:
         """Return what may be told: the message, or for a Secret the reason and the names of fields alone."""
+        reason = self.reason or ("Invalid" if self.is_schema else str(self.code))
         if not secret:
-            return f"{self.reason or self.code}: {self.message}"
+            return f"{reason}: {self.message}"
         fields = [one.field for one in self.causes if one.field] or _SCHEMA_FIELD.findall(self.message)
         at = f" at {', '.join(fields[:_MOST_CAUSES])}" if fields else ""
-        return f"{self.reason or self.code}{at} (what was said of a Secret is not repeated)"
+        return f"{reason}{at} (what was said of a Secret is not repeated)"
 
 
 def unwell(key: Key, status: Status) -> ReconcilerError:

@@ -1,6 +1,7 @@
 """What is delivered to a real member is there, stays, and goes; the usual course and its repetitions."""
 
 import json
+import subprocess
 
 import pytest
 
@@ -145,10 +146,15 @@ def test_kubectl_does_not_prune_with_an_applyset_that_is_not_its_own(site):
     site.delivers(site.config_map("a"))
     parent = f"--applyset=configmaps/clusterresourceplacement.{site.placement.name}"
     other = json.dumps({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "b", "namespace": "reconciler-system"}})
-    command = ("-n", "reconciler-system", "apply", "--prune", parent, "-f", "-")
-    process = pytest.raises(Exception, site.member.kubectl, *command, input=other)
-    assert "reconciler" in str(process.value)
-    assert "tooling" in str(process.value) or "manager" in str(process.value)
+    command = ["kubectl", "-n", "reconciler-system", "apply", "--server-side", "--prune", parent, "-f", "-"]
+    environment = {**site.member._environment(), "KUBECTL_APPLYSET": "true"}
+    program = str(site.member._programs["kubectl"])
+    done = subprocess.run(
+        [program, *command[1:]], input=other, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0
+    assert "managed by" in done.stderr
+    assert "reconciler" in done.stderr
     assert site.names("configmap") == {"a"}
 
 

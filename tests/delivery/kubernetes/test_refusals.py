@@ -57,7 +57,7 @@ def test_an_admission_policy_refuses_with_its_own_words(site):
                     {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["configmaps"]}
                 ]
             },
-            "validations": [{"expression": "'owner' in object.data", "message": "every ConfigMap names its owner"}],
+            "validations": [{"expression": "has(object.data) && 'owner' in object.data", "message": "every ConfigMap names its owner"}],
         },
     }
     binding = {
