@@ -218,11 +218,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with stub.serving(options.members, folder / "stub") as kubeconfigs:
-            pools = floor.open_pools(kubeconfigs)
-            floors = [floor.measure(pools, revision) for revision in ("1", "2")]
+            floors = floor.floors(kubeconfigs)
             runs = measure(folder, kubeconfigs, options.delivery, options.timeout)
             if options.delivery == "kubernetes":
-                check(pools)
+                check(floor.open_pools(kubeconfigs))
         print(f"{options.members} {options.delivery} members, {OBJECTS} objects each")
         report("first run", floors[0], runs[0])
         report("second run", floors[1], runs[1])

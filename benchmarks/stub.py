@@ -22,6 +22,7 @@ import ssl
 import subprocess
 import sys
 import uuid
+from asyncio import sslproto
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -43,6 +44,7 @@ _SPACE = uuid.UUID("9a1c8e1e-6c0e-4c1c-8f0e-6f2b3d5a7c11")
 _NAMES = ("name", "namespace")
 _BORN = "2026-01-01T00:00:00Z"
 _READY_SECONDS = 60.0
+_TLS_BUFFER_BYTES = 32 * 1024
 _VERBS = "create delete get list patch update".split()
 _PRETENDED = "v1.34.0"
 _VERSION = "gitCommit gitTreeState buildDate goVersion compiler platform".split()
@@ -477,6 +479,8 @@ def kubeconfig(member: Member, port: int, authority: Path) -> str:
 
 async def serve(count: int, folder: Path, delay: float) -> None:
     """Serve the members until the process is asked to end."""
+    # asyncio keeps a buffer of this size for every TLS connection, and a thousand members have thousands of them
+    sslproto.SSLProtocol.max_size = _TLS_BUFFER_BYTES
     authority, context = make_certificates(folder)
     loop, ended = asyncio.get_running_loop(), asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _WAIT = "2s"
 """What the tutorial's waits are shortened to."""
 
+_MEMBERS = ("member1", "member2", "member3")
+
 _PERSON = {
     "GIT_AUTHOR_NAME": "Dana Demo",
     "GIT_AUTHOR_EMAIL": "dana@example.com",
@@ -35,26 +37,47 @@ def register(application: typer.Typer) -> None:
 
 def demo(
     keep: Annotated[Path | None, typer.Option("--keep", help="Leave everything in this folder, to explore.")] = None,
+    kubeconfig: Annotated[
+        Path | None, typer.Option("--kubeconfig", help="Use real clusters for members, from this kubeconfig.")
+    ] = None,
+    contexts: Annotated[
+        str, typer.Option("--contexts", help="Three contexts of it, for member1,member2,member3.")
+    ] = "",
 ) -> None:
     """Watch the tutorial happen: three members, stages, a wait, an approval, and the way back; both scopes."""
     from reconciler.errors import UsageError  # noqa: PLC0415
 
+    clusters = _clusters(kubeconfig, contexts)
     if keep is not None:
         if keep.exists() and any(keep.iterdir()):
             raise UsageError(f"{keep} is not empty")
         keep.mkdir(parents=True, exist_ok=True)
-        _Demo(keep.resolve()).run()
+        _Demo(keep.resolve(), clusters).run()
         return
     with tempfile.TemporaryDirectory(prefix="reconciler-demo-") as folder:
-        _Demo(Path(folder)).run()
+        _Demo(Path(folder), clusters).run()
     typer.echo("\nto keep the workspace and explore it: reconciler demo --keep DIR")
 
 
-class _Demo:
-    """A workspace: a bare remote, folders for members, a daemon, and a person who commits."""
+def _clusters(kubeconfig: Path | None, contexts: str) -> dict[str, dict[str, str]]:
+    """Return the settings of real members by name; none: folders are members."""
+    from reconciler.errors import UsageError  # noqa: PLC0415
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    if kubeconfig is None:
+        return {}
+    names = [one for one in contexts.split(",") if one]
+    if len(names) != len(_MEMBERS):
+        raise UsageError("--kubeconfig needs --contexts with three names: a,b,c")
+    file = str(kubeconfig.resolve())
+    pairs = zip(_MEMBERS, names, strict=True)
+    return {member: {"type": "kubernetes", "kubeconfig": file, "context": name} for member, name in pairs}
+
+
+class _Demo:
+    """A workspace: a bare remote, members (folders, or real clusters), a daemon, and a person who commits."""
+
+    def __init__(self, folder: Path, clusters: dict[str, dict[str, str]]) -> None:
+        self.folder, self.clusters = folder, clusters
         self.remote = folder / "fleet.git"
         self.environment = {**os.environ, **_PERSON, "RECONCILER_REPO": str(self.remote), "NO_COLOR": "1"}
 
@@ -77,11 +100,11 @@ class _Demo:
         self._until("get", "crs", "example-placement-1-snapshot")
         self._do("get", "clusterresourcesnapshots", "--show-labels")
         self._roll_out("example-run", "csur", "careq")
-        self._show("test-namespace/ConfigMap/test-cm.yaml")
+        self._show("test-namespace", "ConfigMap", "test-cm")
         self._do("get", "crp", "example-placement")
         _say("The way back: a second run, with the snapshot before.")
         self._roll_out("example-run-2", "csur", "careq")
-        self._show("test-namespace/ConfigMap/test-cm.yaml")
+        self._show("test-namespace", "ConfigMap", "test-cm")
 
     def _namespaced(self) -> None:
         namespace = ("-n", "my-app-namespace")
@@ -92,9 +115,9 @@ class _Demo:
         changed = self._edited("resources/my-app-namespace.yaml", "nginx:1.20", "nginx:1.21")
         self._merge("Update web-app to nginx 1.21", {"resources/my-app-namespace.yaml": changed})
         self._roll_out("web-app-rollout-v1-21", "sur", "areq", *namespace)
-        self._show("my-app-namespace/Deployment.apps/web-app.yaml", "image:")
+        self._show("my-app-namespace", "Deployment.apps", "web-app", "image:")
         self._roll_out("web-app-rollback-v1-20", "sur", "areq", *namespace)
-        self._show("my-app-namespace/Deployment.apps/web-app.yaml", "image:")
+        self._show("my-app-namespace", "Deployment.apps", "web-app", "image:")
 
     def _roll_out(self, run: str, noun: str, approvals: str, *namespace: str) -> None:
         """Merge a run, watch it to its approval, approve, and watch it end."""
@@ -173,7 +196,7 @@ class _Demo:
     @contextmanager
     def _serving(self) -> Iterator[None]:
         """Run the daemon as its own process, with folders for members."""
-        places = ("--members", str(self.folder / "members"), "--state-dir", str(self.folder / "state"))
+        places = (*self._places(), "--state-dir", str(self.folder / "state"))
         arguments = ("serve", "--repo", str(self.remote), *places, "--poll-period-seconds", "0.5")
         typer.secho(f"\n$ reconciler {' '.join(arguments)} &", fg=typer.colors.CYAN)
         with (self.folder / "serve.log").open("wb") as log:
@@ -186,6 +209,16 @@ class _Demo:
         if code:
             typer.echo((self.folder / "serve.log").read_text(encoding="utf-8"), err=True)
             raise typer.Exit(1)
+
+    def _places(self) -> tuple[str, str]:
+        """Return the flags that say where the members are."""
+        from reconciler.documents import yaml  # noqa: PLC0415
+
+        if not self.clusters:
+            return "--members", str(self.folder / "members")
+        settings = self.folder / "settings.yaml"
+        settings.write_text(yaml.dump({"delivery": {"clusters": self.clusters}}), encoding="utf-8")
+        return "--settings", str(settings)
 
     @contextmanager
     def _watching(self, run: str, *namespace: str) -> Iterator[None]:
@@ -203,14 +236,29 @@ class _Demo:
 
     # -- results --------------------------------------------------------------------------------------------------
 
-    def _show(self, path: str, only: str = "") -> None:
-        """Print a file as every member has it."""
+    def _show(self, namespace: str, kind: str, name: str, only: str = "") -> None:
+        """Print an object as every member has it, or only the lines with a word."""
         from reconciler.redact import text  # noqa: PLC0415
 
-        for member in sorted((self.folder / "members").iterdir()):
-            typer.secho(f"\n{member.name}/{path}", fg=typer.colors.CYAN)
-            lines = (member / path).read_text(encoding="utf-8").splitlines()
+        for member in _MEMBERS:
+            typer.secho(f"\n{member}: {kind} {namespace}/{name}", fg=typer.colors.CYAN)
+            lines = self._read(member, namespace, kind, name).splitlines()
             typer.echo(text("\n".join(line for line in lines if only in line)))
+
+    def _read(self, member: str, namespace: str, kind: str, name: str) -> str:
+        if not self.clusters:
+            return (self.folder / "members" / member / namespace / kind / f"{name}.yaml").read_text(encoding="utf-8")
+        from reconciler.delivery.kubernetes import settings  # noqa: PLC0415
+        from reconciler.delivery.kubernetes.api import Api  # noqa: PLC0415
+        from reconciler.delivery.kubernetes.connection import Connection  # noqa: PLC0415
+        from reconciler.documents import yaml  # noqa: PLC0415
+
+        api = Api(Connection(settings.read(member, self.clusters[member])))
+        plural = f"{kind.partition('.')[0].lower()}s"
+        root = "/apis/apps/v1" if kind.endswith(".apps") else "/api/v1"
+        body = dict(api.get(f"{root}/namespaces/{namespace}/{plural}/{name}") or {})
+        metadata = {key: body["metadata"][key] for key in ("name", "namespace", "labels")}
+        return yaml.dump({**body, "metadata": metadata, "status": None})
 
     def _leave(self) -> None:
         _say("Everything is in the repository: git log of the status branch.")

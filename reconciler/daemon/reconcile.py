@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import cast
+from pathlib import Path
+from typing import Any, cast
 
 import structlog
 
@@ -369,7 +370,7 @@ class Reconciler:
         if settings is None:
             return None
         if cluster not in self._deliveries:
-            self._deliveries[cluster] = open_delivery(cluster, settings)
+            self._deliveries[cluster] = open_delivery(cluster, with_state(settings, self.settings.state_dir))
         return self._deliveries[cluster]
 
     def _fence(self, seq: int) -> Fence:
@@ -412,6 +413,11 @@ def _folded(state: PlacementState, events: tuple[Event, ...]) -> PlacementState:
     for event in events:
         state = apply_to_placement(state, event)
     return state
+
+
+def with_state(member: Mapping[str, Any], state_dir: Path) -> Mapping[str, Any]:
+    """Return a member's settings, told where what must outlive a restart is kept."""
+    return {"stateDir": str(state_dir), **member} if member.get("type") == "kubernetes" else member
 
 
 def _log_event(state: PlacementState, event: Event) -> None:

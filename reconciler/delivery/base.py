@@ -259,7 +259,8 @@ class FencedDelivery:
     def deliver(self, placement: Key, content: Content, fence: Fence, *, allow_co_ownership: bool = False) -> Report:
         """Bring the content to the member and prune what left; a repeated delivery writes nothing."""
         content = replace(content, objects=delivered(content.objects))
-        return answered(lambda: self._deliver(placement, content, fence, allow_co_ownership=allow_co_ownership))
+        shared = allow_co_ownership or content.options.allow_co_ownership
+        return answered(lambda: self._deliver(placement, content, fence, allow_co_ownership=shared))
 
     def observe(self, placement: Key, content: Content, fence: Fence) -> Report:
         """Look whether the content is there, object by object, under this fence, and healthy."""

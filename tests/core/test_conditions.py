@@ -123,8 +123,8 @@ PROGRESS = [
             "False",
             "UpdateRunStuck",
             (
-                "The updateRun is stuck waiting for member2 cluster(s) in stage staging to finish updating, please check "
-                "placement status for potential errors"
+                "The updateRun is stuck waiting for member2 cluster(s) in stage staging to finish updating, please "
+                "check placement status for potential errors"
             ),
         ),
         id="overdue",
@@ -135,8 +135,8 @@ PROGRESS = [
             "False",
             "UpdateRunStuck",
             (
-                "The updateRun is stuck waiting for member2 cluster(s) in stage staging to finish updating, please check "
-                "placement status for potential errors"
+                "The updateRun is stuck waiting for member2 cluster(s) in stage staging to finish updating, please "
+                "check placement status for potential errors"
             ),
         ),
         id="in conflict",
@@ -351,8 +351,8 @@ def test_a_placement_in_the_middle_of_a_rollout_observes_different_versions():
         "Unknown",
         "RolloutControlledByExternalController",
         (
-            "Rollout is controlled by an external controller and different resource snapshot versions are observed across "
-            "clusters"
+            "Rollout is controlled by an external controller and different resource snapshot versions are observed "
+            "across clusters"
         ),
     )
     status = conditions.placement_object(log.state)["status"]

@@ -16,21 +16,24 @@ def asking(rings: World) -> World:
     return rings
 
 
-# -- the watched branch ----------------------------------------------------------------------------------------------------
+# -- the watched branch ------------------------------------------------------------
 
 
 def test_a_rewritten_history_holds_everything_until_it_is_acknowledged(asking: World):
-    old, before = asking.head(), asking.head("fleet-status")
+    old, before = asking.head(), encoded(asking.placement())
     asking.rewrites(servers.git(asking.remote, "rev-parse", "main~1"))
     asking.commits("runs/web-1.yaml", run("web-1"), "The same again")
     asking.approves("web-1", "canary")
     asking.passes(minutes=10)
     assert asking.trouble.startswith(f"HistoryRewritten: the recorded head {old[:7]} is not in the history of")
-    assert asking.head("fleet-status") == before
+    assert asking.problems() == ["main: HistoryRewritten"]
+    assert encoded(asking.placement()) == before
+    assert asking.writes("east") == []
     new = asking.head()
     asking.commits("README.md", "x\n", f"Accept the new history\n\nAcknowledge-Rewrite: {old} {new}\n")
     asking.passes()
     assert asking.trouble == ""
+    assert asking.problems() == []
     assert [one.key.name for one in asking.runs()] == ["web-1"]
     assert asking.status().fleet.follows == {new: old}
 
@@ -101,7 +104,7 @@ def test_two_pulls_one_after_the_other_are_followed_both(asking: World):
     assert [one.uid for one in asking.runs()] == [uid]
 
 
-# -- the status branch ----------------------------------------------------------------------------------------------------
+# -- the status branch ------------------------------------------------------------
 
 
 def test_without_a_status_branch_nothing_happens(world: World):
@@ -183,7 +186,7 @@ def test_a_placement_is_not_held_by_what_was_done_to_another(asking: World):
     assert asking.gate("b-1", "canary").request == "b-1-canary"
 
 
-# -- two daemons ----------------------------------------------------------------------------------------------------
+# -- two daemons ------------------------------------------------------------
 
 
 def test_of_two_daemons_only_one_moves_and_nothing_is_done_twice(asking: World):
@@ -269,7 +272,7 @@ def test_a_remote_that_is_away_holds_nothing_longer_than_it_is_away(asking: Worl
     assert asking.run("web-1").end == "Succeeded"
 
 
-# -- when it is looked does not matter ----------------------------------------------------------------------------------------------------
+# -- when it is looked does not matter ------------------------------------------------------------
 
 
 def history(world: World, look) -> None:

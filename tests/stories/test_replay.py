@@ -1,5 +1,6 @@
 """The log of a run, folded, is its status."""
 
+import itertools
 import json
 from dataclasses import replace
 
@@ -11,7 +12,6 @@ from reconciler.status_branch import layout, store
 from tests import manifests, servers
 from tests.manifests import run, stage, strategy
 from tests.world import World
-import itertools
 
 
 @pytest.fixture

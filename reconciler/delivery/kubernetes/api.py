@@ -30,10 +30,14 @@ class Api:
 
     def get(self, path: str, *, metadata_only: bool = False) -> Body | None:
         """Return an object, None when there is none; raises what `failure` makes of any other answer."""
-        answer = self.connection.request("GET", path, accept=_METADATA if metadata_only else "application/json")
+        answer = self.ask(path, metadata_only=metadata_only)
         if answer.status == HTTPStatus.NOT_FOUND:
             return None
         return self.body_of(answer, f"GET {path}")
+
+    def ask(self, path: str, *, metadata_only: bool = False) -> Answer:
+        """Return the answer to a GET as it is; `metadata_only` spares what is in the object, a Secret's values too."""
+        return self.connection.request("GET", path, accept=_METADATA if metadata_only else "application/json")
 
     def items(self, resource: Resource, namespace: str, selector: str) -> Iterator[Body]:
         """Give the objects of a kind that a label selector selects, as many a page as an answer can hold."""
@@ -133,7 +137,7 @@ def failure(answer: Answer, doing: str) -> ReconcilerError:
     message = f"{doing}: the member answered {status.code} {status.words(secret=False)}"
     if status.is_permission:
         return Unauthorized(message)
-    if status.code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+    if status.code >= HTTPStatus.INTERNAL_SERVER_ERROR or status.has_cause("NamespaceTerminating"):
         return TemporaryError(message)
     return PermanentError(message)
 

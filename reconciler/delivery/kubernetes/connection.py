@@ -24,7 +24,6 @@ from reconciler.redact import line
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 LONGEST_PAUSE_SECONDS = 300.0
 _CONNECT_SECONDS = 5.0
-_PAUSING = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 _JSON = "application/json"
 
 
@@ -37,7 +36,7 @@ class AnswerTooLarge(PermanentError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What came back: any status but 401, 429 and 503, and the whole body."""
+    """What came back: any status but 401 and 429, and the whole body."""
 
     status: int
     body: bytes
@@ -152,7 +151,8 @@ class Connection:
             raise TemporaryError(f"{access.server} asked for a pause; {left:.0f} s of it are left", pause_seconds=left)
 
     def _note_a_pause(self, access: Access, answer: Answer, retry_after: str) -> None:
-        if answer.status not in _PAUSING:
+        asks = answer.status == HTTPStatus.SERVICE_UNAVAILABLE and retry_after  # without, it may be one API of many
+        if answer.status != HTTPStatus.TOO_MANY_REQUESTS and not asks:
             return
         pause = min(float(retry_after), LONGEST_PAUSE_SECONDS) if retry_after.isdecimal() else 0.0
         self._not_before = max(self._not_before, monotonic() + pause)

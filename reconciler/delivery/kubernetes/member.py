@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,9 @@ class KubernetesDelivery:
 
     def deliver(self, placement: Key, content: Content, fence: Fence, *, allow_co_ownership: bool = False) -> Report:
         """Bring the content to the member and prune what left; a repeated delivery writes nothing."""
-        shared = allow_co_ownership or content.options.allow_co_ownership
-        content = replace(content, options=replace(content.options, allow_co_ownership=shared))
-        bound = self._bound(placement, content)
-        return self._asked(lambda: bound.deliver(placement, content, fence, allow_co_ownership=shared))
+        if allow_co_ownership:
+            content = replace(content, options=replace(content.options, allow_co_ownership=True))
+        return self._asked(lambda: self._bound(placement, content).deliver(placement, content, fence))
 
     def observe(self, placement: Key, content: Content, fence: Fence) -> Report:
         """Look whether the content is there, object by object, under this fence, and healthy."""
@@ -171,6 +171,8 @@ class _Identity:
         if answer.is_well:
             body = self._api.body_of(answer, "ask who we are")
             name = str(body.get("status", {}).get("userInfo", {}).get("username") or "")
+        elif answer.status == HTTPStatus.NOT_FOUND:
+            name = "unknown"  # a member before Kubernetes 1.28 does not say
         elif _ANONYMOUS.encode() in answer.body:
             name = _ANONYMOUS
         else:

@@ -23,7 +23,7 @@ from reconciler.delivery.kubernetes.connection import Answer
 from reconciler.delivery.kubernetes.inventories import PART_OF
 from reconciler.delivery.kubernetes.names import Resource, path_of
 from reconciler.delivery.kubernetes.settings import MemberSettings
-from reconciler.delivery.kubernetes.unwell import ServerTrouble, Status, Unwell, is_secret, unwell
+from reconciler.delivery.kubernetes.unwell import ServerTrouble, Status, Unauthorized, Unwell, is_secret, unwell
 from reconciler.delivery.kubernetes.waves import in_waves, keys_in_waves
 from reconciler.errors import PermanentError, TemporaryError
 from reconciler.redact import line
@@ -154,15 +154,16 @@ class KubernetesStore:
         results: list[ObjectResult] = []
         waves = list(in_waves(objects))
         for number, wave in enumerate(waves):
-            results += self._each(call, wave, lambda body: self._apply(call, body, known, check))
-            self._await_kinds(call, wave, [body for later in waves[number + 1 :] for body in later])
+            unwell_now = self._each(call, wave, lambda body: self._apply(call, body, known, check))
+            self._await_kinds(call, _well(wave, unwell_now), [body for later in waves[number + 1 :] for body in later])
+            results += unwell_now
         return tuple(results)
 
     def _apply(self, call: Call, body: Body, known: Mapping[Key, Body], check: Callable[[], None]) -> None:
         key = key_of(body)
         resource = self._locate(call, key, names.version_of(body))
         path = path_of(resource, key.namespace, key.name)
-        live = known[key] if key in known else self.api.get(path)
+        live = known[key] if key in known else self._read(key, path)
         if live is None:
             return self._patch_new(call, key, path, body, check)
         _refuse_dying(key, live)
@@ -231,6 +232,14 @@ class KubernetesStore:
         answer = self.api.connection.request("GET", path_of(resource, ""), query={"limit": "1"})
         return answer.status != HTTPStatus.NOT_FOUND
 
+    def _read(self, key: Key, path: str, *, metadata_only: bool = False) -> Body | None:
+        """Return the live object, None when there is none; what is wrong with reading it is this object's alone."""
+        answer = self.api.ask(path, metadata_only=metadata_only)
+        if answer.status == HTTPStatus.NOT_FOUND:
+            return None
+        self._judge(key, answer)
+        return self.api.body_of(answer, f"read {key}")
+
     # -- whose an object is
 
     def _locate(self, call: Call, key: Key, version: str) -> Resource:
@@ -271,10 +280,10 @@ class KubernetesStore:
     def _may_take_over(self, call: Call, key: Key, path: str, sent: Body, live: Body) -> None:
         """Raise Unwell (Conflict) when the placement's `whenToTakeOver` forbids to touch an object that is not its."""
         rule = call.options.take_over
-        if rule == "Never":
-            raise Unwell(Reason.CONFLICT, f"{key} is there already and not ours; whenToTakeOver is Never")
-        if rule != "IfNoDiff":
+        if rule == "Always":
             return
+        if rule != "IfNoDiff":
+            raise Unwell(Reason.CONFLICT, f"{key} is there already and not ours; whenToTakeOver is {rule}")
         answer = self._ask_to_apply(path, sent, force=True, dry_run=True)
         self._judge(key, answer)
         found = tuple(fields.differences(self.api.body_of(answer, f"try {key}"), live))
@@ -311,7 +320,7 @@ class KubernetesStore:
         if resource is None:
             return
         path = path_of(resource, key.namespace, key.name)
-        live = self.api.get(path, metadata_only=True)
+        live = self._read(key, path, metadata_only=True)
         if live is None:
             return
         if _label_of(live) not in known:
@@ -369,7 +378,7 @@ class KubernetesStore:
     def _look_at(self, call: Call, body: Body, known: Mapping[Key, Body]) -> None:
         key = key_of(body)
         resource = self._locate(call, key, names.version_of(body))
-        live = known[key] if key in known else self.api.get(path_of(resource, key.namespace, key.name))
+        live = known[key] if key in known else self._read(key, path_of(resource, key.namespace, key.name))
         if live is None:
             raise Unwell(Reason.INCOMPLETE, f"{key} is missing")
         _refuse_dying(key, live)
@@ -417,9 +426,14 @@ class KubernetesStore:
         for (resource, namespace), keys in groups.items():
             if len(keys) >= _MANY:
                 call.check()
-                items = self.api.items(resource, namespace, f"{PART_OF}={call.part_of}")
-                found |= {key_of(item): item for item in items}
+                found |= self._list(resource, namespace, f"{PART_OF}={call.part_of}")
         return found
+
+    def _list(self, resource: Resource, namespace: str, selector: str) -> dict[Key, Body]:
+        try:
+            return {key_of(item): item for item in self.api.items(resource, namespace, selector)}
+        except (Unauthorized, PermanentError):
+            return {}  # each is read by itself then, and told by itself
 
     def _each(self, call: Call, items: Sequence[T], work: Callable[[T], None]) -> tuple[ObjectResult, ...]:
         """Do the work for each item, several at once; return what is not well. Any other error ends all of it."""
@@ -463,6 +477,11 @@ def _one_at_a_time(check: Callable[[], None]) -> Callable[[], None]:
             check()
 
     return checked
+
+
+def _well(wave: tuple[Body, ...], results: Iterable[ObjectResult]) -> tuple[Body, ...]:
+    unwell_ones = {result.object for result in results}
+    return tuple(body for body in wave if str(key_of(body)) not in unwell_ones)
 
 
 def _label_of(live: Body) -> str | None:

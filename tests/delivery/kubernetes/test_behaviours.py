@@ -5,17 +5,16 @@ admission plugin that forbids it is off), and a deleted namespace goes at once a
 is all that it has of a namespace controller).
 """
 
-import json
 import threading
 import urllib.error
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Any
+from typing import Any, Self, cast
 
 import pytest
 
 from reconciler.core.model import Body, Key
-from reconciler.delivery.base import key_of
+from reconciler.delivery.base import Store, key_of
 from reconciler.delivery.kubernetes import settings
 from reconciler.delivery.kubernetes.api import Api
 from reconciler.delivery.kubernetes.connection import Connection
@@ -43,7 +42,7 @@ class Hands:
         self._ended = threading.Event()
         self._terminator = threading.Thread(target=self._terminate)
 
-    def __enter__(self) -> "Hands":
+    def __enter__(self) -> Self:
         self._built_in_roles = {role["metadata"]["name"] for role in self._list("ClusterRole")}
         self._terminator.start()
         return self
@@ -96,7 +95,9 @@ def _plain(kind: str, body: dict[str, Any]) -> Body:
     ours = {name: value for name, value in labels.items() if name != "applyset.kubernetes.io/part-of"}
     metadata = {name: value for name, value in body["metadata"].items() if name not in (*_OF_THE_SERVER, "labels")}
     version = "rbac.authorization.k8s.io/v1" if kind == "ClusterRole" else "v1"
-    rest = {name: value for name, value in body.items() if name not in ("metadata", "spec", "status") and value is not None}
+    rest = {
+        name: value for name, value in body.items() if name not in ("metadata", "spec", "status") and value is not None
+    }
     return {"apiVersion": version, "kind": kind, **rest, "metadata": {**metadata, **({"labels": ours} if ours else {})}}
 
 
@@ -123,6 +124,6 @@ def new_bench(request: pytest.FixtureRequest, member_factory: object) -> Callabl
         given = settings.read("member-1", {"kubeconfig": str(member.kubeconfig), "parallel": 1, "pruneShare": 1})
         store = KubernetesStore(Api(Connection(given)), given)
         delivery = KubernetesDelivery(given, store)
-        return Bench(delivery, store, hands.objects, hands.put, hands.remove)
+        return Bench(delivery, cast("Store", store), hands.objects, hands.put, hands.remove)
 
     return make

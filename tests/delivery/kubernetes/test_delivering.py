@@ -117,7 +117,12 @@ def test_a_deployment_that_no_node_takes_is_complete_and_not_available(site):
 
 def test_the_namespace_of_a_content_is_made_before_what_lives_in_it(members, site):
     name = f"{site.namespace}-x"
-    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}, "spec": {"finalizers": ["kubernetes"]}}
+    namespace = {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {"name": name},
+        "spec": {"finalizers": ["kubernetes"]},
+    }
     inside = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": name}}
     well(site.delivers(inside, namespace))
     assert site.member.kubectl("-n", name, "get", "configmap", "a", "-o", "name") == "configmap/a\n"
@@ -137,7 +142,9 @@ def test_the_inventory_is_an_applyset_as_kubectl_knows_it(site):
         "applyset.kubernetes.io/contains-group-kinds": "ConfigMap,Deployment.apps",
         "applyset.kubernetes.io/additional-namespaces": site.namespace,
     }
-    found = site.kubectl("get", "configmap,deployment", "-l", f"applyset.kubernetes.io/part-of={identity}", "-o", "name")
+    found = site.kubectl(
+        "get", "configmap,deployment", "-l", f"applyset.kubernetes.io/part-of={identity}", "-o", "name"
+    )
     assert found.split() == ["configmap/a", "deployment.apps/nginx"]
 
 
@@ -145,7 +152,9 @@ def test_kubectl_does_not_prune_with_an_applyset_that_is_not_its_own(site):
     """kubectl computes the same id for the parent, and then sees another tool's name on it."""
     site.delivers(site.config_map("a"))
     parent = f"--applyset=configmaps/clusterresourceplacement.{site.placement.name}"
-    other = json.dumps({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "b", "namespace": "reconciler-system"}})
+    other = json.dumps(
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "b", "namespace": "reconciler-system"}}
+    )
     command = ["kubectl", "-n", "reconciler-system", "apply", "--server-side", "--prune", parent, "-f", "-"]
     environment = {**site.member._environment(), "KUBECTL_APPLYSET": "true"}
     program = str(site.member._programs["kubectl"])

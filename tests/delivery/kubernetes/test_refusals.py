@@ -57,7 +57,12 @@ def test_an_admission_policy_refuses_with_its_own_words(site):
                     {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["configmaps"]}
                 ]
             },
-            "validations": [{"expression": "has(object.data) && 'owner' in object.data", "message": "every ConfigMap names its owner"}],
+            "validations": [
+                {
+                    "expression": "has(object.data) && 'owner' in object.data",
+                    "message": "every ConfigMap names its owner",
+                }
+            ],
         },
     }
     binding = {
@@ -99,7 +104,10 @@ def test_a_namespace_that_is_not_there_is_refused_with_the_fix(site):
 
 
 def test_a_namespace_that_is_being_deleted_is_waited_for(site):
-    holder = {**site.config_map("holder"), "metadata": {**site.config_map("holder")["metadata"], "finalizers": ["a.b/c"]}}
+    holder = {
+        **site.config_map("holder"),
+        "metadata": {**site.config_map("holder")["metadata"], "finalizers": ["a.b/c"]},
+    }
     site.kubectl("create", "-f", "-", body=holder)
     site.kubectl("delete", "namespace", site.namespace, "--wait=false")
     report = site.delivers(site.config_map("a"))
@@ -242,7 +250,9 @@ def test_a_name_that_would_lead_elsewhere_is_refused_before_any_request(site, mo
     connection = site.delivery._store.api.connection
     plain = connection.request
     monkeypatch.setattr(connection, "request", lambda *some, **more: asked.append(some[1]) or plain(*some, **more))
-    report = site.delivers(site.config_map("a"), {**site.config_map("b"), "metadata": {"name": name, "namespace": site.namespace}})
+    report = site.delivers(
+        site.config_map("a"), {**site.config_map("b"), "metadata": {"name": name, "namespace": site.namespace}}
+    )
     assert report.reason is Reason.REFUSED
     assert [path for path in asked if "kube-system/" in path or "status" in path or "force" in path] == []
     assert site.withdraws().reason is Reason.WITHDRAWN
@@ -257,7 +267,7 @@ def test_a_name_that_would_lead_elsewhere_is_refused_before_any_request(site, mo
         {"apiVersion": "../v1"},
         {"apiVersion": "a/b/v1"},
     ],
-    ids=lambda change: json.dumps(change),
+    ids=json.dumps,
 )
 def test_a_namespaced_placement_cannot_leave_its_namespace(team, change):
     report = team.delivers({**team.config_map("a"), **change})
@@ -281,7 +291,9 @@ def test_a_namespaced_placement_does_not_prune_outside_its_namespace(team):
     other = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": team.namespace, "namespace": "default"}}
     team.delivers(team.config_map("a"))
     name = f"resourceplacement.{team.namespace}.web"
-    identity = team.member.kubectl("-n", "reconciler-system", "get", "configmap", name, "-o", "jsonpath={.metadata.labels}")
+    identity = team.member.kubectl(
+        "-n", "reconciler-system", "get", "configmap", name, "-o", "jsonpath={.metadata.labels}"
+    )
     other["metadata"]["labels"] = {"applyset.kubernetes.io/part-of": json.loads(identity)["applyset.kubernetes.io/id"]}
     team.member.kubectl("create", "-f", "-", input=json.dumps(other))
     row = json.dumps(["", "ConfigMap", "default", team.namespace]) + "\n"
