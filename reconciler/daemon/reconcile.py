@@ -118,8 +118,16 @@ class Reconciler:
         if (not_before := self._may_wait(happened)) is not None:
             self._kept = outcomes
             return Pass(recheck_at=not_before)
-        problems = self._problems(status)
-        recorded = self._record(status, head, fleet, plans=plans, happened=happened, problems=problems)
+        waiting = {key: one.waiting_for for key, one in plans.items() if one.waiting_for}
+        recorded = self._record(
+            status,
+            head,
+            fleet,
+            states={**status.placements, **{key: one.state for key, one in plans.items()}},
+            happened=happened,
+            problems=self._problems(status),
+            waiting=waiting,
+        )
         if recorded is None:
             self.workers.tell_again()
             return Pass(lost_race=True)
@@ -128,7 +136,7 @@ class Reconciler:
         rechecks = [one.recheck_at for one in plans.values() if one.recheck_at is not None]
         return Pass(
             recorded=recorded or None,
-            waiting={key: one.waiting_for for key, one in plans.items() if one.waiting_for},
+            waiting=waiting,
             recheck_at=min(rechecks, default=None),
         )
 
@@ -169,9 +177,23 @@ class Reconciler:
         try:
             return self._guard_history(status, head)
         except RewrittenError as error:
-            problem = Problem(path=self.settings.branch, rule="HistoryRewritten", message=str(error))
-            self._record(status, status.observed, status.fleet, plans={}, happened={}, problems=(problem,))
+            self._announce(status, str(error))
             raise
+
+    def _announce(self, status: store.Status, why: str) -> None:
+        """Write on the status branch that a rewritten history is waiting for somebody to acknowledge it."""
+        branch = self.settings.branch
+        problem = Problem(path=branch, rule="HistoryRewritten", message=why)
+        waiting = Waiting(run=branch, reason=problem.rule, message=why, command="reconciler acknowledge-rewrite")
+        self._record(
+            status,
+            status.observed,
+            status.fleet,
+            states=status.placements,
+            happened={},
+            problems=(problem,),
+            waiting={Key(group="", kind="Branch", name=branch): (waiting,)},
+        )
 
     def _guard_history(self, status: store.Status, head: str) -> store.Fleet:
         """Refuse a head that does not contain the recorded one; note where a pull put that on a side branch."""
@@ -303,13 +325,12 @@ class Reconciler:
         head: str,
         fleet: store.Fleet,
         *,
-        plans: Mapping[Key, Plan],
+        states: Mapping[Key, PlacementState],
         happened: Mapping[Key, tuple[Event, ...]],
         problems: tuple[Problem, ...],
+        waiting: Mapping[Key, tuple[Waiting, ...]],
     ) -> str | None:
         """Push one commit with everything that changed; "" when nothing did, None when somebody else was first."""
-        states = {**status.placements, **{key: one.state for key, one in plans.items()}}
-        waiting = {key: one.waiting_for for key, one in plans.items()}
         files = store.changed_files(
             status, states=states, happened=happened, problems=problems, waiting=waiting, fleet=fleet
         )

@@ -126,7 +126,11 @@ def _clusters(states: Mapping[Key, PlacementState]) -> Iterator[str]:
 
 def _problems(problems: tuple[Problem, ...]) -> Iterator[str]:
     rows = [
-        (f"`{line(one.path)}:{one.line}`", one.rule, markdown(one.message + (f"; {one.hint}" if one.hint else "")))
+        (
+            f"`{line(one.path)}{f':{one.line}' if one.line else ''}`",
+            one.rule,
+            markdown(one.message + (f"; {one.hint}" if one.hint else "")),
+        )
         for one in problems[:_PROBLEMS_SHOWN]
     ]
     yield from _table(("File", "Rule", "Problem"), rows)

@@ -138,9 +138,9 @@ def _access(where: str, chosen: dict[str, Any], settings: MemberSettings) -> Acc
 
 def _load_officially(where: str, chosen: dict[str, Any], folder: Path, private: str) -> Any:
     # takes a second to import, so only where a cluster is really reached
-    from kubernetes.client import Configuration  # noqa: PLC0415, TID251 - the one place that imports the client
-    from kubernetes.config.config_exception import ConfigException  # noqa: PLC0415, TID251
-    from kubernetes.config.kube_config import KubeConfigLoader  # noqa: PLC0415, TID251
+    from kubernetes.client import Configuration  # noqa: PLC0415 - the one place that imports the client
+    from kubernetes.config.config_exception import ConfigException  # noqa: PLC0415
+    from kubernetes.config.kube_config import KubeConfigLoader  # noqa: PLC0415
 
     loaded = Configuration()
     base = str(folder.absolute())
