@@ -20,27 +20,29 @@ POLL = "0.5"
 class Served(Tutorial):
     """A repository initialized with these files, a person with a clone, and a settings file for the daemons."""
 
-    def __init__(self, folder: Path, clusters: Mapping[str, Any], files: Mapping[str, str | None]) -> None:
+    def __init__(
+        self, folder: Path, clusters: Mapping[str, Any], files: Mapping[str, str | None], **settings: Any
+    ) -> None:
         remote = servers.bare_repository(folder / "fleet.git")
         super().__init__(folder, remote, remote.as_uri())
-        self.environment: dict[str, str] = {}
-        self.clusters = dict(clusters)
         self.settings = folder / "settings.yaml"
-        self.configure()
+        self.settings.write_text(yaml.safe_dump({"delivery": {"clusters": dict(clusters)}, **settings}))
         servers.clone_of(remote, self.clone)
         self.push("Add the fleet", dict(files))
         self.command("init")
 
-    def configure(self) -> None:
-        """Write the settings file from `clusters`."""
-        self.settings.write_text(yaml.safe_dump({"delivery": {"clusters": self.clusters}}))
+    def push(self, message: str, changes: dict[str, str | None], how: str = "plain") -> None:
+        """Bring a change to main, on top of what commands have committed there."""
+        if servers.git(self.remote, "branch", "--list", "main"):
+            servers.git(self.clone, "pull", "--quiet", "--rebase", "origin", "main")
+        super().push(message, changes, how)
 
     def start(self, state: str = "state", **environment: str) -> subprocess.Popen[bytes]:
         """Start a daemon with a state folder of its own name; what it says goes to the log that all share."""
         places = ("--settings", str(self.settings), "--state-dir", str(self.folder / state))
         arguments = [COMMAND, "serve", "--repo", self.url, *places, "--poll-period-seconds", POLL]
         with (self.folder / "serve.log").open("ab") as log:
-            return subprocess.Popen(arguments, stderr=log, env={**os.environ, **self.environment, **environment})
+            return subprocess.Popen(arguments, stderr=log, env={**os.environ, **environment})
 
     @contextmanager
     def serving(self) -> Iterator[subprocess.Popen[bytes]]:

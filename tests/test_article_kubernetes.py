@@ -49,8 +49,8 @@ def tutorial(members, tmp_path: Path) -> Iterator[OnMembers]:
     one = OnMembers(tmp_path, members)
     yield one
     for plane in members:
-        gone = ("test-namespace", APP, inventories.NAMESPACE)
-        plane.kubectl("delete", "namespace", *gone, "--ignore-not-found", "--timeout=60s")
+        plane.kubectl("delete", "namespace", "test-namespace", APP, "--ignore-not-found", "--wait=false")
+        plane.kubectl("delete", "configmaps", "-n", inventories.NAMESPACE, "-l", inventories.ID, "--ignore-not-found")
 
 
 def value2(tutorial: OnMembers) -> None:
@@ -104,7 +104,11 @@ def test_the_namespaced_tutorial_on_control_planes(tutorial: OnMembers) -> None:
         stuck = condition(tutorial.get("sur", run, APP), "Progressing")
         assert stuck["reason"] == "UpdateRunStuck"
         assert "member2" in stuck["message"]
-        assert "namespace my-app-namespace is not on this member; place the namespace first" in stuck["message"]
+        hint = "namespace my-app-namespace is not on this member; place the namespace first with a ClusterResourcePlacement"
+        assert hint in tutorial.command("describe", "sur", run, *scope)
+        placement = tutorial.get("rp", "web-app-placement", APP)
+        failed = [one.get("failedPlacements", []) for one in placement["status"]["placementStatuses"]]
+        assert [[hint in one["condition"]["message"] for one in found] for found in failed] == [[], [True, True], []]
         tutorial.merge(APP)
         tutorial.command("wait", APP, "--timeout", "60s")
         tutorial.approve_and_wait(run, *scope)

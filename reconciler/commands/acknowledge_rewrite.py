@@ -14,6 +14,7 @@ def acknowledge_rewrite(
     repo: options.Repo = ".",
     branch: options.Branch = "main",
     status_branch: options.StatusBranch = "fleet-status",
+    dry_run: options.DryRun = False,
     to_branch: options.ToBranch = None,
 ) -> None:
     """Commit the acknowledgement of a rewritten history: the new head is taken to follow the last recorded one."""
@@ -33,4 +34,4 @@ def acknowledge_rewrite(
         f"Accept the rewritten history of {branch}\n\n"
         f"The recorded head {old[:7]} is gone; {head[:7]} takes its place.\n\nAcknowledge-Rewrite: {old} {head}\n"
     )
-    commit(fleet, {}, message, dry_run=False, to_branch=to_branch)
+    commit(fleet, {}, message, dry_run=dry_run, to_branch=to_branch)

@@ -7,7 +7,9 @@ import typer
 from reconciler.commands import options
 
 if TYPE_CHECKING:
+    from reconciler.core.model import Key
     from reconciler.core.status import Gate, RunStatus, StageFacts
+    from reconciler.core.view import View
     from reconciler.status_branch.store import Status
 
 
@@ -39,11 +41,11 @@ def approve(
     if fleet.status is None:
         raise RefusedError(f"there is no branch {status_branch}, so no gate is open: reconciler init")
     status, found, gate = _gate(fleet.status, run, stage, namespace, before=before)
+    path = _file(fleet.derivation.view, status.key, gate.request)
     body = _approval(status, found, gate, message, wall().strftime("%Y-%m-%dT%H:%M:%SZ"))
-    folder = f"approvals/{namespace}" if namespace else "approvals"
     commit(
         fleet,
-        {f"{folder}/{gate.request}.yaml": yaml.dump(body).encode()},
+        {path: yaml.dump(body).encode()},
         f"Approve stage {stage} of {run}\n\n{message}\n",
         dry_run=dry_run,
         to_branch=to_branch,
@@ -68,6 +70,8 @@ def _gate(
             f"the daemon has not seen a run {name}" + (f" in namespace {namespace}" if namespace else "")
         )
     run = max(runs, key=lambda one: one.position)
+    if run.end is not None:
+        raise RefusedError(f"run {name} is over ({run.end}): an approval would change nothing")
     found = next((one for one in run.stages if one.name == stage), None)
     if found is None:
         names = ", ".join(one.name for one in run.stages) or "none yet"
@@ -81,6 +85,20 @@ def _gate(
     if gate.opened_at is None:
         raise RefusedError(f"the gate {side} stage {stage} of run {name} is not open yet: an approval would not count")
     return run, found, gate
+
+
+def _file(view: "View", run: "Key", request: str) -> str:
+    """Return the file to write: the one that holds an approval of this name already, if it holds nothing else."""
+    from reconciler.core.conditions import approval_kind  # noqa: PLC0415
+    from reconciler.errors import RefusedError  # noqa: PLC0415
+
+    path = f"approvals/{run.namespace}/{request}.yaml" if run.namespace else f"approvals/{request}.yaml"
+    held = view.find(approval_kind(run), run.namespace, request)
+    path = held.document.path if held is not None else path
+    others = [one.key for one in view.approvals() if one.document.path == path and one.key.name != request]
+    if others or not path.endswith((".yaml", ".yml")):
+        raise RefusedError(f"{path} holds an approval of this name already: change its Approved condition there")
+    return path
 
 
 def _by(gate: "Gate") -> str:

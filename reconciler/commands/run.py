@@ -38,13 +38,15 @@ def create(
     from reconciler.commands.writing import commit  # noqa: PLC0415
     from reconciler.documents import yaml  # noqa: PLC0415
     from reconciler.documents.parse import parse  # noqa: PLC0415
-    from reconciler.errors import UsageError  # noqa: PLC0415
+    from reconciler.errors import RefusedError, UsageError  # noqa: PLC0415
 
     fleet = open_fleet(repo, branch, status_branch)
     view = fleet.derivation.view
     digest = _check(view, name, placement, strategy, snapshot, namespace)
     body = _run(name, placement, strategy, snapshot, namespace, state, digest if pin else "")
     path = f"runs/{namespace}/{name}.yaml" if namespace else f"runs/{name}.yaml"
+    if any(one.document.path == path for one in view.runs()) or path in view.broken:
+        raise RefusedError(f"{path} is there already, with something else in it: choose another name, or move it")
     data = yaml.dump(body).encode()
     problems = parse(path, data).problems
     if problems:

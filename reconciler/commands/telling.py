@@ -244,7 +244,12 @@ def _facts(event: Event, run: RunStatus | None) -> Iterator[tuple[str, Any]]:
         elif isinstance(value, Mapping):
             yield from _inner(name, value)
         else:
-            yield name, ",".join(value) if isinstance(value, list) else value
+            yield name, ",".join(map(_item, value)) if isinstance(value, list) else value
+
+
+def _item(value: Any) -> str:
+    """Return an entry of a list; the result of an object is told as its name and reason."""
+    return f"{value.get('object')}: {value.get('reason')}" if isinstance(value, Mapping) else str(value)
 
 
 _TOLD: Mapping[str, tuple[str, ...]] = {

@@ -16,6 +16,8 @@ def commit(
     Raises:  RefusedError when the new branch exists, TemporaryError when the push lost a race or did not get through.
     """
     if dry_run:
+        if not changes:
+            typer.echo(text(message.rstrip()))
         for path, data in changes.items():
             typer.echo(f"# {path}")
             typer.echo(text(data.decode()) if data is not None else "# removed", nl=data is None)

@@ -24,7 +24,10 @@ def encode_time(moment: datetime) -> str:
 
 def decode_time(text: str) -> datetime:
     """Read what `encode_time` wrote, with or without a fraction."""
-    return datetime.fromisoformat(text)
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(f"{text} names no time zone")
+    return moment
 
 
 def encode(value: Any) -> Any:

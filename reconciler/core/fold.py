@@ -155,6 +155,7 @@ def _stage(pinned: PinnedStage) -> StageFacts:
 def _started(run: RunStatus, event: RunStarted) -> RunStatus:
     _require(run, event, holds=run.pin is not None and run.end is None, otherwise="it is not initialized, or over")
     _require(run, event, holds=run.started_at is None, otherwise="it was started before")
+    _require(run, event, holds=run.state is State.RUN, otherwise=f"its state is {run.state}")
     return replace(run, started_at=event.now)
 
 
@@ -166,6 +167,7 @@ def _change_stage(run: RunStatus, event: Event, number: int, change: Callable[[S
 
 
 def _require_current(run: RunStatus, event: Event, number: int) -> None:
+    _require(run, event, holds=run.state is not State.STOP, otherwise="it is stopped")
     _require(run, event, holds=run.started_at is not None, otherwise="the run was not started")
     _require(run, event, holds=run.end is None, otherwise=f"it ended as {run.end}")
     _require(run, event, holds=run.current == number, otherwise=f"stage {number} is not the current one")
@@ -200,6 +202,8 @@ def _is_gate(gate: Gate, event: GateOpened | GatePassed) -> bool:
 
 def _opened(run: RunStatus, event: GateOpened) -> RunStatus:
     _require_current(run, event, event.stage)
+    updated = event.when is When.BEFORE or run.stages[event.stage].updated_at is not None
+    _require(run, event, holds=updated, otherwise="a cluster of the stage is not done")
 
     def change(gate: Gate) -> Gate:
         _require(run, event, holds=gate.opened_at is None, otherwise="the gate was open before")
@@ -223,6 +227,9 @@ def _passed(run: RunStatus, event: GatePassed) -> RunStatus:
         _require(run, event, holds=gate.passed_at is None, otherwise="the gate was passed before")
         approved = event.type != "Approval" or event.approval is not None
         _require(run, event, holds=approved, otherwise="an approval gate passes by an approval only")
+        since = run.stages[event.stage].updated_at or gate.opened_at
+        over = gate.wait is None or since is None or event.now >= since + gate.wait
+        _require(run, event, holds=over, otherwise="the wait is not over")
         return replace(gate, passed_at=event.now, approval=event.approval, refused="")
 
     return _change_gate(run, event, change)
@@ -230,11 +237,10 @@ def _passed(run: RunStatus, event: GatePassed) -> RunStatus:
 
 def _refused(run: RunStatus, event: ApprovalRefused) -> RunStatus:
     def change(stage: StageFacts) -> StageFacts:
-        gates = tuple(
-            replace(one, refused=event.message) if one.when is event.when and one.request else one
-            for one in stage.gates
-        )
-        return replace(stage, gates=gates)
+        asks = [one.when is event.when and bool(one.request) and one.passed_at is None for one in stage.gates]
+        _require(run, event, holds=any(asks), otherwise="no approval is asked for there")
+        pairs = zip(stage.gates, asks, strict=True)
+        return replace(stage, gates=tuple(replace(one, refused=event.message) if ask else one for one, ask in pairs))
 
     return _change_stage(run, event, event.stage, change)
 
@@ -406,7 +412,7 @@ def apply_to_placement(state: PlacementState, event: Event) -> PlacementState:
 
     Raises:  IllegalTransition for what cannot happen, and for a number that was drawn before.
     """
-    if event.seq <= state.seq:
+    if event.seq != state.seq + 1:
         raise IllegalTransition(f"event {event.seq} of {state.key} after event {state.seq}")
     state = replace(state, seq=event.seq)
     if event.run:
@@ -509,6 +515,8 @@ def _snapshot_made(state: PlacementState, event: SnapshotMade) -> PlacementState
 
 
 def _policy_made(state: PlacementState, event: PolicyMade) -> PlacementState:
+    if event.policy.index != len(state.policies):
+        raise IllegalTransition(f"policy {event.policy.index} of {state.key} after {len(state.policies)}")
     return replace(state, policies=(*state.policies, event.policy))
 
 

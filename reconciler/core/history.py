@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from reconciler.core.identity import object_uid
 from reconciler.core.initialization import attempt
-from reconciler.core.model import KINDS, Approval, Body, Commit, Document, Key, ParsedFile, Placement, Problem
+from reconciler.core.model import Approval, Body, Commit, Document, Key, ParsedFile, Placement, Problem, kind_of
 from reconciler.core.selection import Resources, Selection, SelectionError, canonical, interests, marks, select
 from reconciler.core.status import PolicySnapshot, Snapshot
 from reconciler.core.transitions import problem_at, transition_problems
@@ -54,7 +54,6 @@ class History(View):
 
     def advance(self, commit: Commit, changes: Iterable[FileChange]) -> None:
         """Bring everything up to this commit, the next on the first-parent history."""
-        self.head = commit
         changed = {change.path: change for change in changes}
         before = set(self._dirty)
         if changed:
@@ -63,6 +62,7 @@ class History(View):
             self._derive(key, commit)
         if changed or before:
             self._initialize(commit)
+        self.head = commit
 
     # -- files and objects --------------------------------------------------------------------------------------
 
@@ -90,7 +90,7 @@ class History(View):
             parsed = cast("ParsedFile", change.parsed)
             self._files[path] = _File(blob=change.blob, documents=parsed.documents)
             for document in parsed.documents:
-                self._put(document, commit)
+                self._put(document, commit, change.blob)
         for key in gone:
             self._remove(key, commit)
         for path in removed:
@@ -121,7 +121,7 @@ class History(View):
         if others and document.path != owner:
             names = ", ".join(sorted(others))
             yield problem_at(document, "", "DuplicateObject", f"{document.key} is declared in {names} too")
-        held = self.objects.get(document.kind, {}).get(document.key)
+        held = self._table(document.key).get(document.key) if kind_of(document.key) else None
         if held is not None:
             yield from transition_problems(held.document, document)
 
@@ -162,19 +162,26 @@ class History(View):
         self._doubts = [doubt for doubt in self._doubts if doubt.broken]
 
     def _table(self, key: Key) -> dict[Key, Declared]:
-        return self.objects[key.kind] if key.kind in KINDS else self.resources
+        return self.objects[key.kind] if kind_of(key) else self.resources
 
-    def _put(self, document: Document, commit: Commit) -> None:
+    def _put(self, document: Document, commit: Commit, blob: str) -> None:
         key, table = document.key, self._table(document.key)
         old = table.get(key)
         self._owners[key] = document.path
         if old is not None and old.document == document:
             return
-        kind = KINDS.get(key.kind)
+        kind = kind_of(key)
         value = kind.read(document) if kind else None
         if old is None:
-            uid = object_uid(commit.sha, key)
-            new = Declared(document=document, uid=uid, created=commit, generation=1, changed=commit, value=value)
+            new = Declared(
+                document=document,
+                uid=object_uid(commit.sha, key),
+                created=commit,
+                generation=1,
+                changed=commit,
+                value=value,
+                blob=blob,
+            )
         else:
             same = old.document.body == document.body
             respec = old.document.body.get("spec") != document.body.get("spec")
@@ -184,6 +191,7 @@ class History(View):
                 value=value,
                 generation=old.generation + respec,
                 changed=old.changed if same else commit,
+                blob=blob,
             )
         table[key] = new
         if kind is None:
@@ -196,7 +204,7 @@ class History(View):
         self._resources.remove(key)
         if old is not None:
             self._note(old, None)
-            if key.kind in KINDS:
+            if kind_of(key):
                 self.removals[old.uid] = Removal(declared=old, commit=commit)
 
     def _note(self, old: Declared | None, new: Declared | None) -> None:
@@ -214,7 +222,8 @@ class History(View):
         """Remember when each approval was first in the repository, also in a file that does not count yet."""
         for change in files:
             for document in cast("ParsedFile", change.parsed).documents:
-                if document.kind in KINDS and KINDS[document.kind].folder == "approvals":
+                kind = kind_of(document.key)
+                if kind is not None and kind.folder == "approvals":
                     approval = Approval.from_document(document)
                     self.approvals_seen.setdefault(approval_mark(approval), commit.position)
 
@@ -237,7 +246,7 @@ class History(View):
             return
         self.selection_problems.pop(declared.uid, None)
         self.selections[declared.uid] = selection
-        if any(one.path in self.broken for one in selection.documents):
+        if any(one.path in self.broken or one.key in self.doubtful for one in selection.documents):
             return
         self._dirty.discard(key)
         self._number(declared, selection, commit)
@@ -262,7 +271,7 @@ class History(View):
             )
         )
         self.sources[declared.uid, index] = tuple(
-            Source(path=one.path, blob=self._files[one.path].blob, index=one.index) for one in selection.documents
+            Source(path=one.path, blob=self.resources[one.key].blob, index=one.index) for one in selection.documents
         )
 
     def _derive_policy(self, declared: Declared, commit: Commit) -> None:

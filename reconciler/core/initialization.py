@@ -24,7 +24,17 @@ def attempt(view: View, declared: Declared, commit: Commit) -> Initialization:
     try:
         return Initialization(commit=commit, pin=_resolve(view, declared, commit))
     except InitializationError as error:
-        return Initialization(commit=commit, message=str(error), final=error.final)
+        final = error.final or (commit.sha == declared.created.sha and _names_no_snapshot(view, declared))
+        return Initialization(commit=commit, message=str(error), final=final)
+
+
+def _names_no_snapshot(view: View, declared: Declared) -> bool:
+    """Tell whether a run names an index that its placement does not have: a typo must not start by itself later."""
+    run = cast("Run", declared.value)
+    kind = "ResourcePlacement" if run.key.namespace else "ClusterResourcePlacement"
+    found = view.find(kind, run.key.namespace, run.placement)
+    there = view.snapshots.get(found.uid, []) if found is not None else []
+    return bool(run.index) and found is not None and all(str(one.index) != run.index for one in there)
 
 
 def _resolve(view: View, declared: Declared, commit: Commit) -> Pin:

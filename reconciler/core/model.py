@@ -135,12 +135,12 @@ class Commit:
 
 # -- durations, as Go writes them -------------------------------------------------------------------------
 
-_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
+_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
 
 def parse_duration(text: str) -> timedelta:
-    """Read a Go duration of hours, minutes and seconds (`1h30m`, `1.5h`); the schema has checked its form."""
-    parts = re.findall(r"(\d+(?:\.\d+)?)([hms])", text)
+    """Read a Go duration (`1h30m`, `1.5h`, `500ms`); the schema has checked the form of what people write."""
+    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|h|m|s)", text)
     return timedelta(seconds=sum(float(number) * _UNITS[unit] for number, unit in parts))
 
 
@@ -534,6 +534,13 @@ KINDS: Mapping[str, Kind] = {
         ),
     )
 }
+
+
+def kind_of(key: Key) -> Kind | None:
+    """Return the row of `KINDS` that an object belongs to; None: any other Kubernetes manifest."""
+    row = KINDS.get(key.kind)
+    return row if row is not None and row.group == key.group else None
+
 
 RESOURCES = "resources"
 FOLDERS = ("clusters", "placements", "overrides", "strategies", "runs", "approvals", RESOURCES)

@@ -4,14 +4,14 @@ Both are pure. A plan is drafted event by event: each event is folded at once, s
 stage that is over or a gate that is passed is used in the same pass.
 """
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, cast
 
 from reconciler.core import placement as placements
 from reconciler.core.actions import Action, Deliver, ObjectResult, Observe, Outcome, Reason, Target
-from reconciler.core.approvals import Candidate, judge, request_name
+from reconciler.core.approvals import Candidate, Evidence, judge, request_name
 from reconciler.core.conditions import approval_kind
 from reconciler.core.events import (
     ApprovalRefused,
@@ -47,7 +47,7 @@ from reconciler.core.identity import child_uid
 from reconciler.core.model import Commit, Placement, Run
 from reconciler.core.reverts import reverts
 from reconciler.core.stages import INVALID
-from reconciler.core.status import FORMAT, Gate, PlacementState, RunStatus, StageFacts, State, When
+from reconciler.core.status import FORMAT, ClusterFacts, Gate, PlacementState, RunStatus, StageFacts, State, When
 from reconciler.core.view import Declared, View
 
 _RESULTS = 100
@@ -59,12 +59,15 @@ class Declarations:
     """What the repository says at the head, as far as one placement is concerned.
 
     `started_after` is the position of the head at which the status branch was made: runs up to there never start.
+    `rewritten_at` is the position of the last acknowledged rewrite; `clock_problem` says why no wait may pass.
     """
 
     head: Commit
     view: View
     candidates: tuple[Candidate, ...] = ()
     started_after: int = -1
+    rewritten_at: int = -1
+    clock_problem: str = ""
     deadline: timedelta = timedelta(minutes=5)
 
 
@@ -129,6 +132,8 @@ def plan(state: PlacementState, declared: Declarations, now: datetime) -> Plan:
     for run in _declared_runs(draft):
         _see_run(draft, run)
     _withdraw_removed(draft)
+    for uid in _in_order(draft.state):
+        _watch_clusters(draft, uid)
     for uid in _in_order(draft.state):
         _initialize(draft, uid)
     _start_newest(draft)
@@ -314,7 +319,7 @@ def _initialize(draft: _Draft, uid: str) -> None:
     if attempt is None:
         return
     chosen = _names(attempt.pin.stages) if attempt.pin is not None else None
-    message = attempt.message or _leftovers(draft.state, chosen)
+    message = attempt.message or _leftovers(draft, chosen)
     if not message:
         draft.emit(RunInitialized, run=uid, pin=attempt.pin)
     elif (message, attempt.final) != (run.failure, run.failure_final):
@@ -326,9 +331,10 @@ def _names(stages: Iterable[Any]) -> set[str]:
     return {cluster.name for stage in stages for cluster in stage.clusters}
 
 
-def _leftovers(state: PlacementState, chosen: Collection[str] | None) -> str:
-    """Say which clusters hold content of the placement but are not chosen any more; clearing them comes later."""
-    left = sorted(set(state.records) - set(chosen or state.records))
+def _leftovers(draft: _Draft, chosen: Collection[str] | None) -> str:
+    """Say which members hold content of the placement but are not chosen any more; clearing them comes later."""
+    there = set(draft.state.records) & set(draft.declared.view.clusters())
+    left = sorted(there - set(chosen or there))
     if not left:
         return ""
     return (
@@ -422,7 +428,7 @@ def _advance_stage(draft: _Draft, uid: str, number: int) -> bool:
     _start_clusters(draft, uid, number)
     stage = draft.run(uid).stages[number]
     if not stage.is_updated:
-        _watch_deadlines(draft, uid, number)
+        _say_what_clusters_wait_for(draft, uid, number)
         return False
     if not _pass_gates(draft, uid, number, When.AFTER):
         return False
@@ -437,8 +443,7 @@ def _start_clusters(draft: _Draft, uid: str, number: int) -> None:
     for cluster in draft.run(uid).stages[number].clusters:
         if cluster.is_done:
             continue
-        member = members.get(cluster.name)
-        if member is None or member.uid != cluster.uid:
+        if not _is_member(members, cluster):
             draft.emit(ClusterDeparted, run=uid, stage=number, cluster=cluster.name)
             continue
         stage = draft.run(uid).stages[number]
@@ -458,14 +463,33 @@ def _start_cluster(draft: _Draft, uid: str, number: int, name: str) -> None:
                     draft.emit(ClusterTaken, run=other, stage=stage, cluster=name, by=uid)
 
 
-def _watch_deadlines(draft: _Draft, uid: str, number: int) -> None:
+def _is_member(members: Mapping[str, Declared], cluster: ClusterFacts) -> bool:
+    return cluster.name in members and members[cluster.name].uid == cluster.uid
+
+
+def _watch_clusters(draft: _Draft, uid: str) -> None:
+    """Note departures and deadlines of every cluster in flight, of runs that are over too."""
+    members = draft.declared.view.clusters()
+    for number, cluster in list(draft.run(uid).in_flight()):
+        if not _is_member(members, cluster):
+            draft.emit(ClusterDeparted, run=uid, stage=number, cluster=cluster.name)
+        elif cluster.overdue_at is None:
+            _watch_deadline(draft, uid, number, cluster)
+
+
+def _watch_deadline(draft: _Draft, uid: str, number: int, cluster: ClusterFacts) -> None:
+    overdue_at = cast("datetime", cluster.started_at) + draft.declared.deadline
+    if draft.now >= overdue_at:
+        draft.emit(ClusterOverdue, run=uid, stage=number, cluster=cluster.name)
+    else:
+        draft.rechecks.append(overdue_at)
+
+
+def _say_what_clusters_wait_for(draft: _Draft, uid: str, number: int) -> None:
     run = draft.run(uid)
     for cluster in run.stages[number].in_flight:
-        overdue_at = cast("datetime", cluster.started_at) + draft.declared.deadline
-        if cluster.overdue_at is None and draft.now >= overdue_at:
-            draft.emit(ClusterOverdue, run=uid, stage=number, cluster=cluster.name)
-        elif cluster.overdue_at is None:
-            draft.rechecks.append(overdue_at)
+        if cluster.started_at == draft.now:
+            draft.rechecks.append(draft.now + draft.declared.deadline)
         words = f": {cluster.message}" if cluster.message else ""
         message = f"cluster {cluster.name} in stage {run.stages[number].name}: {cluster.reason or 'Delivering'}{words}"
         draft.waits(run, str(cluster.reason or "Delivering"), message, cluster.started_at)
@@ -508,12 +532,21 @@ def _judge_gate(draft: _Draft, uid: str, number: int, gate: Gate) -> None:
     run = draft.run(uid)
     stage = run.stages[number]
     runs = {one.key.name for one in draft.declared.view.runs() if one.key.namespace == run.key.namespace}
+    evidence = Evidence(
+        candidates=draft.declared.candidates,
+        seen=draft.declared.view.approvals_seen,
+        runs=runs,
+        not_before=draft.declared.rewritten_at,
+    )
     view = GateView(
         gate=gate,
         stage=stage,
         now=draft.now,
-        judgement=lambda: judge(run, stage, gate, draft.declared.candidates, runs),
+        judgement=lambda: judge(run, stage, gate, evidence),
     )
+    if gate.task.type == "TimedWait" and draft.declared.clock_problem:
+        draft.waits(run, "ClockDisagrees", draft.declared.clock_problem, stage.updated_at)
+        return
     verdict = GATES[gate.task.type](view)
     if verdict.passed:
         facts = {"stage": number, "when": gate.when, "type": gate.task.type}

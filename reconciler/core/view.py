@@ -43,6 +43,7 @@ class Declared:
     generation: int
     changed: Commit
     value: Value | None = None
+    blob: str = ""
 
     @property
     def key(self) -> Key:
@@ -92,6 +93,7 @@ class View:
         self.selection_problems: dict[str, Problem] = {}
         self.initializations: dict[str, Initialization] = {}
         self.removals: dict[str, Removal] = {}
+        self.joints: dict[str, int] = {}
         self.approvals_seen: dict[tuple[Key, str], int] = {}
         self.broken: dict[str, tuple[Problem, ...]] = {}
         self.doubtful: dict[Key, Problem] = {}

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from reconciler.core.history import History
 
-_ROOMS = ("core", "documents", "schemas")
+_ROOMS = ("core", "documents", "schemas", "../schemas", "git", "daemon")
 
 
 @cache

@@ -34,25 +34,33 @@ class Derivation:
         """Begin at the checkpoint, if there is one to use, else before the first commit; `bring_to` does the work."""
         self._git, self._checkpoint = git, checkpoint
         held = load(checkpoint) if checkpoint is not None else None
-        self.view, self._follows = held or (History(), {})
+        usable = held is not None and held[0].head is not None and log.exists(git, held[0].head.sha)
+        self.view, self._follows = held if held is not None and usable else (History(), {})
         self._saved = self.view.head.position if self.view.head else -1
         self._introduced: dict[tuple[str, str], Commit] = {}
 
     def bring_to(self, head: str, follows: Mapping[str, str]) -> None:
         """Derive everything up to `head`; `follows` says where a commit follows another than its first parent.
 
+        A follow whose old commit is not here is left out: what came before it cannot be derived here.
         Raises:  GitError; the view then stands at the last commit it has taken in.
         """
+        follows = {new: old for new, old in follows.items() if log.exists(self._git, old)}
         done = self.view.head.sha if self.view.head else None
-        if done == head:
+        if done == head and follows == self._follows:
             return
         known = {new: old for new, old in follows.items() if self._follows.get(new) != old}
-        continues = done is not None and (done in known.values() or self._continues(head, done, known))
-        if not continues:
-            self.view, done = History(), None
+        continues = done is not None and (list(known.values()) == [done] or self._continues(head, done, known))
+        # a view from nothing is built aside: workers go on reading the one that is there
+        view, done = (self.view, done) if continues else (History(), None)
         self._follows = dict(follows)
-        for chunk in _chunks(self._chain(head, done)):
-            self._take(chunk)
+        try:
+            for chunk in _chunks(self._chain(head, done)):
+                self._take(view, chunk)
+        except Exception:
+            self.view = History()  # half a commit is worse than none
+            raise
+        self.view = view
         position = self.view.head.position if self.view.head else -1
         if self._checkpoint is not None and abs(position - self._saved) >= _SAVE_EVERY:
             save(self._checkpoint, self.view, self._follows)
@@ -86,7 +94,7 @@ class Derivation:
         parents = self._git.run("rev-list", "--parents", "-n", "1", sha, "--").decode("ascii").split()[1:]
         return next(commit for commit, _ in log.log(self._git, sha, parents[0] if parents else None))
 
-    def _take(self, chunk: list[tuple[Commit, tuple[Change, ...]]]) -> None:
+    def _take(self, view: History, chunk: list[tuple[Commit, tuple[Change, ...]]]) -> None:
         wanted = [
             change.blob
             for _, changes in chunk
@@ -95,9 +103,11 @@ class Derivation:
         ]
         blobs = log.read_blobs(self._git, wanted, limit=FILE_LIMIT)
         for commit, changes in chunk:
-            position = self.view.head.position + 1 if self.view.head else 0
+            position = view.head.position + 1 if view.head else 0
             parsed = [parsed_change(change, blobs) for change in changes if _is_ours(change)]
-            self.view.advance(replace(commit, position=position), parsed)
+            view.advance(replace(commit, position=position), parsed)
+            if commit.sha in self._follows:
+                view.joints[commit.sha] = position
 
     # -- reading back ---------------------------------------------------------------------------------------------
 

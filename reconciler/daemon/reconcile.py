@@ -1,5 +1,6 @@
 """One pass, told top to bottom: take what came back, read the head, derive, absorb, plan, record, act."""
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -8,21 +9,21 @@ from typing import Any, cast
 
 import structlog
 
-from reconciler.clock import Clock
+from reconciler.clock import Clock, monotonic, wall
 from reconciler.core import codec
 from reconciler.core.actions import Action, ApplyOptions, Content, Deliver, Fence, Observe, Outcome, Reason
 from reconciler.core.events import ClusterReported, Event
 from reconciler.core.fold import apply_to_placement
-from reconciler.core.model import Commit, Key, Problem, Run
+from reconciler.core.model import Commit, Key, Problem, Run, format_duration
 from reconciler.core.rollout import Declarations, Plan, Waiting, absorb, plan
-from reconciler.core.status import PlacementState, Record
+from reconciler.core.status import Pin, PlacementState, Record, RunStatus
 from reconciler.daemon.derive import Derivation, verified
 from reconciler.daemon.findings import findings
 from reconciler.daemon.message import commit_message
 from reconciler.delivery import open_delivery
 from reconciler.delivery.base import Delivery
 from reconciler.delivery.workers import Workers
-from reconciler.errors import PermanentError, ReconcilerError, TemporaryError
+from reconciler.errors import PermanentError, RefusedError, TemporaryError
 from reconciler.git import history as log
 from reconciler.git import publish
 from reconciler.git.mirror import Mirror
@@ -34,11 +35,13 @@ logger = structlog.get_logger()
 _ACKNOWLEDGE = "Acknowledge-Rewrite:"
 _REMOTE_PUSH_SECONDS = 2.0
 _LAST_STATUS = "status"
+_SKEW = timedelta(minutes=1)
+_FRESH_SECONDS = 15.0
 _CONTENTS = 20
 """How many runs' contents are held ready for the workers."""
 
 
-class HeldError(ReconcilerError):
+class HeldError(RefusedError):
     """Nothing may be touched, and the text says why; only people can change that."""
 
 
@@ -80,6 +83,10 @@ class Reconciler:
         self._said: set[str] = set()
         self._kept: tuple[Outcome, ...] = ()
         self._pushed_at: datetime | None = None
+        self._holds: dict[Key, str] = {}
+        self._behind: dict[Key, str] = {}
+        self._confirmed_at = 0.0
+        self._lock = threading.Lock()
         self._found: tuple[Commit | None, tuple[Problem, ...]] | None = None
         self._contents: dict[str, Content] = {}
         self.workers = Workers(deliveries or self._delivery, self._content, self._fence, clock, on_outcome)
@@ -94,19 +101,25 @@ class Reconciler:
         outcomes, self._kept = (*self._kept, *self.workers.take()), ()
         try:
             return self._pass(outcomes)
-        except HeldError:
-            self.workers.want(())
+        except TemporaryError:
+            self._give_back(outcomes)
             raise
-        except ReconcilerError:
-            if outcomes:
-                self.workers.tell_again()
+        except Exception:
+            self.workers.want(())  # held, or a mistake of ours: nothing more is touched
+            self._give_back(outcomes)
             raise
+
+    def _give_back(self, outcomes: tuple[Outcome, ...]) -> None:
+        """Have the workers tell again what was taken and not recorded."""
+        if outcomes:
+            self.workers.tell_again()
 
     def _pass(self, outcomes: tuple[Outcome, ...]) -> Pass:
         heads = self.mirror.heads()
         if any(self.mirror.tip(branch) != heads.get(branch) for branch in self.mirror.branches):
             heads = self.mirror.fetch(heads)
         status = self._read_status(heads.get(self.settings.status_branch))
+        self._confirmed_at = monotonic()
         head = heads.get(self.settings.branch)
         if head is None:
             raise HeldError(f"the repository has no branch {self.settings.branch}")
@@ -125,7 +138,7 @@ class Reconciler:
             fleet,
             states={**status.placements, **{key: one.state for key, one in plans.items()}},
             happened=happened,
-            problems=self._problems(status),
+            problems=self._problems(),
             waiting=waiting,
         )
         if recorded is None:
@@ -159,9 +172,12 @@ class Reconciler:
                 f"StatusLost: branch {self.settings.status_branch} does not descend from {self._last_status[:7]} any "
                 "more: nothing is touched; restore it, or start anew with `reconciler init --re-anchor`"
             )
-        self.status = store.read(self.mirror.git, tip)
+        try:
+            self.status = store.read(self.mirror.git, tip)
+        except store.StatusUnreadableError as error:
+            raise HeldError(str(error)) from error
         self._saw_status(tip)
-        self._plans = {}
+        self._plans, self._behind = {}, {}
         self.clock.never_before(codec.decode_time(self.status.time))
         for key, why in self.status.tampered.items():
             self._say_once("status tampered", placement=str(key), problem=why)
@@ -185,15 +201,18 @@ class Reconciler:
         branch = self.settings.branch
         problem = Problem(path=branch, rule="HistoryRewritten", message=why)
         waiting = Waiting(run=branch, reason=problem.rule, message=why, command="reconciler acknowledge-rewrite")
-        self._record(
-            status,
-            status.observed,
-            status.fleet,
-            states=status.placements,
-            happened={},
-            problems=(problem,),
-            waiting={Key(group="", kind="Branch", name=branch): (waiting,)},
-        )
+        try:
+            self._record(
+                status,
+                status.observed,
+                status.fleet,
+                states=status.placements,
+                happened={},
+                problems=(problem,),
+                waiting={Key(group="", kind="Branch", name=branch): (waiting,)},
+            )
+        except TemporaryError as error:
+            logger.warning("the hold could not be written to the status branch", error=str(error))
 
     def _guard_history(self, status: store.Status, head: str) -> store.Fleet:
         """Refuse a head that does not contain the recorded one; note where a pull put that on a side branch."""
@@ -216,12 +235,17 @@ class Reconciler:
                 f"HistoryRewritten: the recorded head {old[:7]} is not in the history of {head[:7]} any more: nothing "
                 "is touched; put it back, or accept the new history with `reconciler acknowledge-rewrite`"
             )
-        return replace(status.fleet, follows={**status.fleet.follows, acknowledged: old})
+        return replace(
+            status.fleet,
+            follows={**status.fleet.follows, acknowledged: old},
+            acknowledged=(*status.fleet.acknowledged, acknowledged),
+        )
 
     def _acknowledged(self, old: str, head: str) -> str | None:
         """Return the commit of the new history that was acknowledged to follow the lost head, if any."""
         form = f"--format=%(trailers:key={_ACKNOWLEDGE.rstrip(':')},valueonly,separator=%x0a)"
-        text = self.mirror.git.run("log", "--first-parent", form, head, f"^{old}", "--").decode(errors="replace")
+        without = (f"^{old}",) if log.exists(self.mirror.git, old) else ()
+        text = self.mirror.git.run("log", "--first-parent", form, head, *without, "--").decode(errors="replace")
         for entry in text.splitlines():
             lost, _, new = entry.strip().partition(" ")
             if lost == old and len(new) == len(old) and log.contains_on_first_parent(self.mirror.git, head, new):
@@ -237,8 +261,12 @@ class Reconciler:
         declared, now = None, self.clock.now()
         plans: dict[Key, Plan] = {}
         happened: dict[Key, tuple[Event, ...]] = {}
+        self._holds = {}
+        for outcome in outcomes:
+            self._note_fence(outcome)
         for key in self._keys(status):
             if why := self._held(status, key):
+                self._holds[key] = why
                 self._say_once("placement held", placement=str(key), problem=why)
                 continue
             mine = tuple(one for one in outcomes if one.target.placement == key)
@@ -249,7 +277,11 @@ class Reconciler:
                 continue
             declared = declared or self._declarations(status)
             state = status.placements.get(key, PlacementState(key=key))
-            plans[key], happened[key] = _plan(state, None if self.closing else declared, mine, now)
+            try:
+                plans[key], happened[key] = _plan(state, None if self.closing else declared, mine, now, last)
+            except Exception as error:
+                logger.exception("the placement cannot be planned", placement=str(key))
+                self._holds[key] = f"InternalError: {error!r}"
         return plans, happened
 
     def _keys(self, status: store.Status) -> list[Key]:
@@ -261,10 +293,20 @@ class Reconciler:
         """Say why a placement may not be touched: a log that was edited, or indices that history contradicts."""
         if why := status.tampered.get(key) or status.tampered.get(store.ANY):
             return why
+        if key in self._behind:
+            return self._behind[key]
         state = status.placements.get(key)
         if state is None:
             return ""
+        unknown = self._unknown(state)
+        if unknown:
+            return (
+                f"IdentityLost: {unknown} was recorded under an identity that this history does not give: the commits "
+                "it came from are not here"
+            )
         derived = self.derivation.view.snapshots.get(state.uid, [])
+        if len(derived) < len(state.snapshots):
+            return f"SnapshotChanged: {len(state.snapshots)} snapshots are recorded, the history gives {len(derived)}"
         for recorded, found in zip(state.snapshots, derived, strict=False):
             if recorded.hash != found.hash:
                 return (
@@ -272,6 +314,23 @@ class Reconciler:
                     f"history now gives {found.hash[:7]}"
                 )
         return ""
+
+    def _unknown(self, state: PlacementState) -> Key | None:
+        """Return what is recorded under a uid that neither exists nor was removed in the derived history."""
+        view = self.derivation.view
+        known = {one.uid for one in view.placements()} | {one.uid for one in view.runs()} | set(view.removals)
+        if state.uid and state.uid not in known:
+            return state.key
+        return next((run.key for run in state.runs.values() if run.uid not in known), None)
+
+    def _note_fence(self, outcome: Outcome) -> None:
+        """Hold a placement whose member holds a higher fence than any intent on record: the status is behind."""
+        record = self._record_of(outcome.target.placement, outcome.target.cluster)
+        if outcome.report.reason is Reason.FENCE_LOST and record is not None and record.seq <= outcome.target.seq:
+            self._behind[outcome.target.placement] = (
+                f"BehindFence: cluster {record.cluster} was written under a newer intent than the status branch knows "
+                f"({outcome.report.message}): the branch was set back; it holds until the branch catches up"
+            )
 
     def _declarations(self, status: store.Status) -> Declarations:
         view = self.derivation.view
@@ -282,20 +341,28 @@ class Reconciler:
             view=view,
             candidates=self.derivation.candidates(),
             started_after=status.fleet.started_after,
+            rewritten_at=max((view.joints.get(one, -1) for one in status.fleet.acknowledged), default=-1),
+            clock_problem=self._clock_problem(status),
             deadline=timedelta(seconds=self.settings.stage_deadline_seconds),
         )
 
-    def _problems(self, status: store.Status) -> tuple[Problem, ...]:
+    def _clock_problem(self, status: store.Status) -> str:
+        """Say that waits hold while the newest status is more than a minute in the future of our wall clock."""
+        ahead = codec.decode_time(status.time) - wall()
+        if ahead <= _SKEW:
+            return ""
+        return (
+            f"the newest status commit is {format_duration(ahead)} ahead of this clock: no wait passes until they agree"
+        )
+
+    def _problems(self) -> tuple[Problem, ...]:
         head = self.derivation.view.head
         if self._found is None or self._found[0] != head:
             self._found = (head, findings(self.derivation.view))
         problems = self._found[1]
         for problem in problems:
             self._say_once("problem", file=f"{problem.path}:{problem.line}", rule=problem.rule, message=problem.message)
-        tampered = tuple(
-            Problem(path=str(key), rule="StatusTampered", message=why) for key, why in status.tampered.items()
-        )
-        return (*problems, *tampered)
+        return (*problems, *(_held_problem(key, why) for key, why in sorted(self._holds.items())))
 
     def _may_wait(self, happened: Mapping[Key, tuple[Event, ...]]) -> datetime | None:
         """Return until when results that free no used slot and open no gate may wait for company; None: push now."""
@@ -404,9 +471,24 @@ class Reconciler:
         run = state.runs.get(action.target.run_uid)
         if run is None or run.pin is None:
             raise PermanentError(f"run {action.target.run_uid} is not initialized")
+        if isinstance(action, Deliver):
+            self._check_fresh()
+        with self._lock:
+            return self._content_of(run, run.pin, action)
+
+    def _check_fresh(self) -> None:
+        """Read the status ref again where it was last read over 15 s ago: somebody may have moved the rollout on."""
+        if monotonic() - self._confirmed_at <= _FRESH_SECONDS:
+            return
+        tip = self.mirror.heads().get(self.settings.status_branch)
+        if self.status is None or tip != self.status.commit:
+            raise TemporaryError("held back: the status branch has moved, and is read first")
+        self._confirmed_at = monotonic()
+
+    def _content_of(self, run: RunStatus, pin: Pin, action: Deliver | Observe) -> Content:
         if run.uid not in self._contents:
-            objects = verified(self.derivation.content(run.pin.placement_uid, run.pin.snapshot_index), action.hash)
-            options = ApplyOptions.from_strategy(run.pin.apply_strategy)
+            objects = verified(self.derivation.content(pin.placement_uid, pin.snapshot_index), action.hash)
+            options = ApplyOptions.from_strategy(pin.apply_strategy)
             while len(self._contents) >= _CONTENTS:
                 self._contents.pop(next(iter(self._contents)), None)
             self._contents[run.uid] = Content(hash=action.hash, objects=objects, options=options)
@@ -421,12 +503,18 @@ class Reconciler:
 
 
 def _plan(
-    state: PlacementState, declared: Declarations | None, outcomes: tuple[Outcome, ...], now: datetime
+    state: PlacementState,
+    declared: Declarations | None,
+    outcomes: tuple[Outcome, ...],
+    now: datetime,
+    last: Plan | None,
 ) -> tuple[Plan, tuple[Event, ...]]:
     """Absorb, then plan; without declarations nothing new is planned, as when the service ends."""
     absorbed = absorb(state, outcomes, now)
     folded = _folded(state, absorbed)
-    planned = plan(folded, declared, now) if declared is not None else Plan(state=folded)
+    if declared is None:
+        return Plan(state=folded, waiting_for=last.waiting_for if last is not None else ()), absorbed
+    planned = plan(folded, declared, now)
     return planned, (*absorbed, *planned.events)
 
 
@@ -434,6 +522,11 @@ def _folded(state: PlacementState, events: tuple[Event, ...]) -> PlacementState:
     for event in events:
         state = apply_to_placement(state, event)
     return state
+
+
+def _held_problem(key: Key, why: str) -> Problem:
+    rule, _, message = why.partition(": ")
+    return Problem(path=str(key), rule=rule, message=message)
 
 
 def with_state(member: Mapping[str, Any], state_dir: Path) -> Mapping[str, Any]:

@@ -25,8 +25,8 @@ def judge(folder: Path) -> tuple[View, int]:
     """
     view = History()
     committed: set[str] = set()
-    if (folder / ".git").exists():
-        git, _ = discover(folder)
+    git = discover(folder)[0] if (folder / ".git").exists() else None
+    if git is not None and git.test("rev-parse", "--verify", "--quiet", "HEAD^{commit}"):
         head = git.run("rev-parse", "--verify", "--quiet", "HEAD^{commit}").decode().strip()
         derivation = Derivation(git)
         derivation.bring_to(head, {})

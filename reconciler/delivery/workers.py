@@ -21,7 +21,11 @@ from reconciler.redact import line
 
 LOOK_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
+LONGEST_KNOCK_SECONDS = 2.0
+"""The same where a member lets nobody in: a knock costs it a request or two, and its coming back is to be noticed."""
 MAX_WORKERS = 64
+
+_NOT_LET_IN = frozenset({Reason.UNREACHABLE, Reason.UNAUTHORIZED, Reason.NOT_CONFIGURED})
 
 _log = structlog.get_logger(__name__)
 
@@ -112,8 +116,17 @@ class _Job:
             self.told = None
             self.due = now + LOOK_SECONDS
 
-    def settle(self, report: Report, *, hash_wanted: str | None, now: float, look: float, jitter: "_Jitter") -> None:
-        """Decide from a report whether and when to call again."""
+    def settle(
+        self,
+        report: Report,
+        *,
+        hash_wanted: str | None,
+        now: float,
+        look: float,
+        jitter: "_Jitter",
+        took: float = 0.0,
+    ) -> None:
+        """Decide from a report, and from how many seconds the call took, whether and when to call again."""
         self.called = True
         self.looking = report.complete is not None and report.complete == hash_wanted
         self.ended = report.reason is Reason.WITHDRAWN or (self.looking and report.healthy)
@@ -121,16 +134,22 @@ class _Job:
             self.failures = 0
             self.due = now + look
             return
-        self.due = now + max(jitter(pause_ceiling(self.failures)), report.pause_seconds)
+        self.due = now + max(self._pause(report, jitter, took), report.pause_seconds)
         self.failures += 1
+
+    def _pause(self, report: Report, jitter: "_Jitter", took: float) -> float:
+        if report.object or report.reason not in _NOT_LET_IN:
+            return jitter(pause_ceiling(self.failures))
+        # whoever is silent until the deadline holds a thread for half of the time at most
+        return max(jitter(pause_ceiling(self.failures, LONGEST_KNOCK_SECONDS)), took)
 
 
 _Jitter = Callable[[float], float]
 
 
-def pause_ceiling(failures: int) -> float:
-    """Return the longest pause, in seconds, after so many failures before this one: 1, 2, 4 … 60."""
-    return min(LONGEST_PAUSE_SECONDS, 2.0 ** min(failures, 10))
+def pause_ceiling(failures: int, longest: float = LONGEST_PAUSE_SECONDS) -> float:
+    """Return the longest pause, in seconds, after so many failures before this one: 1, 2, 4 … `longest`."""
+    return min(longest, 2.0 ** min(failures, 10))
 
 
 def full_jitter(ceiling: float) -> float:
@@ -273,11 +292,12 @@ class Workers:
     # -- a member's thread
 
     def _work(self, name: _Name, job: _Job) -> None:
+        began = monotonic()
         with self._changed:
             action = job.next_action
         report = _guarded(action, lambda: self._report(job, action))
         with self._changed:
-            told = self._hand_in(job, action, report)
+            told = self._hand_in(job, action, report, began)
             self._busy.discard(name[1])
             self._changed.notify_all()
         if told:
@@ -291,10 +311,11 @@ class Workers:
             job.content = self._content(action)
         return ask(action, delivery, job.content, self._fence(action.target.seq))
 
-    def _hand_in(self, job: _Job, action: Action, report: Report) -> bool:
+    def _hand_in(self, job: _Job, action: Action, report: Report, began: float) -> bool:
         """Settle the job and queue the report if it says anything new; return whether it does."""
         wanted = None if isinstance(action, Withdraw) else action.hash
-        job.settle(report, hash_wanted=wanted, now=monotonic(), look=self._look, jitter=self._jitter)
+        now = monotonic()
+        job.settle(report, hash_wanted=wanted, now=now, look=self._look, jitter=self._jitter, took=now - began)
         if report == job.told:
             return False
         job.told = report

@@ -15,6 +15,7 @@ from reconciler import redact
 from reconciler.core.model import FOLDERS, KINDS, RESOURCES, Document, Key, Kind, ParsedFile, Problem, parse_duration
 from reconciler.core.scopes import CLUSTER_SCOPED, NAMESPACED
 from reconciler.documents import schema, yaml
+from reconciler.documents.shapes import shape_problems
 
 SUFFIXES = (".yaml", ".yml", ".json")
 MAX_PROBLEMS = 20
@@ -76,7 +77,7 @@ def _parse(path: str, data: bytes, *, lines: bool) -> ParsedFile:
 def _judge(document: Document) -> list[Problem]:
     found = [*_place(document), *_name(document), *_scope(document), *_labels(document), *_annotations(document)]
     if kind_of(document) is None:
-        return found
+        return [*found, *shape_problems(document)]
     seen = {problem.pointer for problem in found}
     shape = [problem for problem in schema.check(document) if problem.pointer not in seen]
     return [*found, *shape] if found or shape else list(_stages(document))

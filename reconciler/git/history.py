@@ -208,6 +208,8 @@ def contains_on_first_parent(git: Git, tip: str, sha: str) -> bool:
     """Tell whether `sha` is one of the commits on the first-parent chain of `tip`."""
     if tip == sha:
         return True
+    if not exists(git, sha):
+        return False
     chain = _walk(git, "--first-parent", "--parents", check_sha(tip), "^" + check_sha(sha))
     return bool(chain) and chain[-1].split()[1:2] == [sha]
 

@@ -37,7 +37,8 @@ class Fleet:
     """What the status branch is for: written by `init`, changed only by re-anchoring and recorded follows.
 
     `started_at` is the watched head when the branch was made and `started_after` its position. `follows` maps a
-    commit to the commit that it follows in the derivation, where that is not its first parent.
+    commit to the commit that it follows in the derivation, where that is not its first parent; `acknowledged` are those
+    of them that begin a rewritten history.
     """
 
     format: int
@@ -47,6 +48,7 @@ class Fleet:
     started_at: str
     started_after: int
     follows: Mapping[str, str] = field(default_factory=dict)
+    acknowledged: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,18 +133,18 @@ def _states(logs: Mapping[str, bytes]) -> tuple[dict[Key, PlacementState], dict[
     merged: dict[Key, list[Event]] = {}
     broken: dict[Key, str] = {}
     for path, data in sorted(logs.items()):
-        key = _owner(path, data)
+        key = ANY
         try:
+            key = _owner(path, data)
             merged.setdefault(key, []).extend(log_events(data))
-        except ValueError as error:
-            broken[key] = f"StatusTampered: {path}: {error}"
+        except Exception as error:  # noqa: BLE001 - a log that somebody edited may say anything
+            broken[key] = f"StatusTampered: {path}: {error!r}"
     states = {}
     for key, found in merged.items():
         try:
             _check_numbers(found)
             states[key] = fold(key, found)
-        except (IllegalTransition, LookupError, TypeError, AttributeError) as error:
-            # a log that somebody edited may say anything: whatever it breaks, it is not ours
+        except IllegalTransition as error:
             broken.setdefault(key, f"StatusTampered: the log of {key} does not fold: {error}")
     return {key: state for key, state in states.items() if key not in broken}, broken
 
@@ -159,10 +161,7 @@ def _owner(path: str, data: bytes) -> Key:
     """Return the placement that a log belongs to; `ANY` when a run's log does not say it."""
     if path.startswith("placements/"):
         return layout.placement_key(path)
-    try:
-        first = events.decode(json.loads(data.split(b"\n", 1)[0]))
-    except ValueError:
-        return ANY
+    first = events.decode(json.loads(data.split(b"\n", 1)[0]))
     return placement_of(first.key, first.spec["placementName"]) if isinstance(first, events.RunSeen) else ANY
 
 
@@ -204,7 +203,8 @@ def _yaml(value: Any) -> bytes:
 
 
 def _line(event: Event) -> bytes:
-    return json.dumps(events.encode(event), separators=(",", ":"), ensure_ascii=True).encode() + b"\n"
+    text = json.dumps(events.encode(event), separators=(",", ":"), ensure_ascii=True)
+    return redact.text(text).encode() + b"\n"
 
 
 def initial_files(fleet: Fleet) -> dict[str, bytes]:
@@ -255,7 +255,7 @@ def _objects(state: PlacementState, new: tuple[Event, ...]) -> Iterator[tuple[st
     for uid in {event.run for event in new if event.run}:
         run = state.runs[uid]
         yield f"{layout.run_folder(run)}/run.yaml", render_run(run)
-        for request in approval_objects(run):
+        for request in approval_objects(run) if _is_newest(state, run) else ():
             yield layout.approval_file(run.key.namespace, request["metadata"]["name"]), _yaml(request)
     folder = layout.placement_folder(state.key)
     yield f"{folder}/clusters.yaml", render_clusters(state)
@@ -263,6 +263,11 @@ def _objects(state: PlacementState, new: tuple[Event, ...]) -> Iterator[tuple[st
         yield f"{folder}/placement.yaml", _yaml(placement_object(state))
     if any(isinstance(event, SnapshotMade | PolicyMade) for event in new):
         yield from _snapshots(state)
+
+
+def _is_newest(state: PlacementState, run: RunStatus) -> bool:
+    """Tell whether the run is the last of its name: a request file belongs to that one."""
+    return all(one.key != run.key or one.position <= run.position for one in state.runs.values())
 
 
 def render_clusters(state: PlacementState) -> bytes:

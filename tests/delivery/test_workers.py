@@ -191,17 +191,35 @@ def test_content_that_is_removed_while_it_is_looked_at_is_delivered_again(make: 
     assert member.calls.count("deliver old") == 2
 
 
-def test_a_silent_member_is_tried_with_longer_and_longer_pauses_and_told_of_once(make: Make) -> None:
+def test_a_silent_member_is_knocked_at_every_two_seconds_and_told_of_once(make: Make) -> None:
+    """Longer pauses would keep a run waiting long after the member has come back."""
     member = Awkward()
     member.falls_silent()
     fleet = make(member1=member)
     fleet.workers.want([deliver()])
-    fleet.until(lambda: len(fleet.pauses) >= 8)
-    assert fleet.pauses[:8] == [1, 2, 4, 8, 16, 32, 60, 60]
+    fleet.until(lambda: len(fleet.pauses) >= 4)
+    assert fleet.pauses[:4] == [1, 2, 2, 2]
     assert fleet.told() == [("member1", 1, Reason.UNREACHABLE)]
     member.heals()
     fleet.is_told(2)
     assert fleet.told()[1] == ("member1", 1, Reason.AVAILABLE)
+
+
+def test_what_a_member_refuses_is_tried_with_longer_and_longer_pauses(make: Make) -> None:
+    member = Awkward()
+    member.refuses("quota exceeded")
+    fleet = make(member1=member)
+    fleet.workers.want([deliver()])
+    fleet.until(lambda: len(fleet.pauses) >= 8)
+    assert fleet.pauses[:8] == [1, 2, 4, 8, 16, 32, 60, 60]
+
+
+def test_a_call_that_hung_is_followed_by_a_pause_as_long_as_it(make: Make) -> None:
+    """A member that is silent until the deadline holds one of the threads for half of the time at most."""
+    report = Report(complete=None, reason=Reason.UNREACHABLE)
+    job = workers._Job(action=deliver(), due=0.0)
+    job.settle(report, hash_wanted="old", now=100.0, look=1.0, jitter=lambda ceiling: ceiling, took=10.0)
+    assert job.due == 110.0
 
 
 def test_the_pauses_start_over_once_the_content_was_there(make: Make) -> None:

@@ -2,13 +2,16 @@
 
 A kubeconfig is a program: loading one can start commands, read any file and send what it read to any server. So the
 file is read by our own YAML door, whatever the settings do not allow is refused before anybody acts on it, and only
-the one context that is used is handed to the official client, which loads the credentials.
+where a program has to be started for them does the official client load the credentials. It keeps certificates in
+temporary files, known to all threads and locked for none, so it never sees one: they go from memory into TLS.
 """
 
+import base64
 import ssl
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -117,11 +120,22 @@ def _is_https(cluster: Mapping[str, Any]) -> bool:
 # -- loading ---------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Credentials:
+    """What proves who we are: an `Authorization`, a certificate with its key, both, or nothing."""
+
+    authorization: str = ""
+    certificate: bytes = field(default=b"", repr=False)
+    key: bytes = field(default=b"", repr=False)
+
+
 def _access(where: str, chosen: dict[str, Any], settings: MemberSettings) -> Access:
-    cluster = chosen["clusters"][0]["cluster"]
-    with tempfile.TemporaryDirectory(prefix="reconciler-") as private:  # 0700, and gone when this is done
-        loaded = _load_officially(where, chosen, settings.kubeconfig.parent, private)
-        trust = _trust(loaded, verify=not cluster.get("insecure-skip-tls-verify")) if _is_https(cluster) else None
+    cluster, folder = chosen["clusters"][0]["cluster"], settings.kubeconfig.parent.absolute()
+    credentials = _credentials(where, chosen, folder)
+    trust = None
+    if _is_https(cluster):
+        authority = _file_or_data(cluster, "certificate-authority", folder)
+        trust = _trust(authority, credentials, verify=not cluster.get("insecure-skip-tls-verify"))
     address = urlsplit(str(cluster["server"]))
     if not address.hostname or address.username or address.query:
         raise UsageError(f"{where}: server is not an address such as https://host:6443")
@@ -132,40 +146,134 @@ def _access(where: str, chosen: dict[str, Any], settings: MemberSettings) -> Acc
         trust=trust,
         tls_name=cluster.get("tls-server-name"),
         proxy=cluster.get("proxy-url"),
-        headers=_headers(loaded),
+        headers=_headers(credentials.authorization),
     )
 
 
-def _load_officially(where: str, chosen: dict[str, Any], folder: Path, private: str) -> Any:
-    # takes a second to import, so only where a cluster is really reached
-    from kubernetes.client import Configuration  # noqa: PLC0415 - the one place that imports the client
+def _file_or_data(entry: Mapping[str, Any], name: str, folder: Path) -> bytes:
+    """Return what `NAME-data` holds in base64, else what is in the file `NAME`, else nothing."""
+    if f"{name}-data" in entry:
+        return base64.b64decode(str(entry[f"{name}-data"] or ""))
+    return (folder / str(entry[name])).read_bytes() if entry.get(name) else b""
+
+
+def _headers(authorization: str) -> dict[str, str]:
+    value = authorization.rstrip()
+    if any(character in value for character in "\r\n"):
+        raise ValueError("the token has more than one line")
+    return {"Authorization": value} if value else {}
+
+
+# -- who we are --------------------------------------------------------------------------------------------------------
+
+
+def _credentials(where: str, chosen: dict[str, Any], folder: Path) -> _Credentials:
+    """Return the credentials of the user: of a provider, else a token, else of a program, else a password."""
+    user = chosen["users"][0]["user"]
+    certificate, key = (_file_or_data(user, name, folder) for name in ("client-certificate", "client-key"))
+    authorization = _of_a_provider(where, chosen, folder) if "auth-provider" in user else ""
+    authorization = authorization or _token(user, folder)
+    if not authorization and "exec" in user:
+        made = _of_a_program(where, chosen, folder)
+        return made if made.certificate else replace(made, certificate=certificate, key=key)
+    if not authorization and "username" in user and "password" in user:
+        pair = f"{user['username']}:{user['password']}".encode()
+        authorization = f"Basic {base64.b64encode(pair).decode('ascii')}"
+    return _Credentials(authorization=authorization, certificate=certificate, key=key)
+
+
+def _token(user: Mapping[str, Any], folder: Path) -> str:
+    if "token" in user:
+        token = str(user["token"] or "")
+    elif user.get("tokenFile"):
+        token = (folder / str(user["tokenFile"])).read_text(encoding="utf-8")
+    else:
+        return ""
+    return f"Bearer {token}" if token.strip() else ""
+
+
+def _of_a_program(where: str, chosen: dict[str, Any], folder: Path) -> _Credentials:
+    # the client takes half a second to import, so only where a program is really to be started
+    from kubernetes.config.config_exception import ConfigException  # noqa: PLC0415 - the one place that imports it
+    from kubernetes.config.exec_provider import ExecProvider  # noqa: PLC0415
+    from kubernetes.config.kube_config import ConfigNode  # noqa: PLC0415
+
+    user: Any = ConfigNode("user", chosen["users"][0]["user"])  # type: ignore[no-untyped-call]
+    cluster: Any = ConfigNode("cluster", chosen["clusters"][0]["cluster"])  # type: ignore[no-untyped-call]
+    try:
+        status = ExecProvider(user["exec"], str(folder), cluster).run()  # type: ignore[no-untyped-call]
+    except ConfigException as error:
+        raise UsageError(f"{where}: {line(str(error))}") from error
+    token, certificate, key = (str(status.get(name) or "") for name in _OF_EXEC)
+    if not token and not (certificate and key):
+        raise UsageError(f"{where}: the program of exec answered without a token, and without certificate and key")
+    return _Credentials(
+        authorization=f"Bearer {token}" if token else "", certificate=certificate.encode(), key=key.encode()
+    )
+
+
+_OF_EXEC = ("token", "clientCertificateData", "clientKeyData")
+
+
+def _of_a_provider(where: str, chosen: dict[str, Any], folder: Path) -> str:
+    from kubernetes.client import Configuration  # noqa: PLC0415 - as above
     from kubernetes.config.config_exception import ConfigException  # noqa: PLC0415
     from kubernetes.config.kube_config import KubeConfigLoader  # noqa: PLC0415
 
+    user = {"auth-provider": chosen["users"][0]["user"]["auth-provider"]}
+    bare = {
+        **chosen,
+        "clusters": [{**chosen["clusters"][0], "cluster": {"server": "https://unused"}}],
+        "users": [{**chosen["users"][0], "user": user}],
+    }
     loaded = Configuration()
-    base = str(folder.absolute())
-    loader: Any = KubeConfigLoader(config_dict=chosen, config_base_path=base, temp_file_path=private)  # type: ignore[no-untyped-call]
     try:
-        loader.load_and_set(loaded)
+        KubeConfigLoader(config_dict=bare, config_base_path=str(folder)).load_and_set(loaded)  # type: ignore[no-untyped-call]
     except ConfigException as error:
         raise UsageError(f"{where}: {line(str(error))}") from error
-    return loaded
+    return loaded.api_key.get("BearerToken") or ""
 
 
-def _trust(loaded: Any, *, verify: bool) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=loaded.ssl_ca_cert)
+# -- whom we trust -----------------------------------------------------------------------------------------------------
+
+
+class _Trust(ssl.SSLContext):
+    """A context that several threads connect with.
+
+    urllib3 sets the protocols anew for each connection, which frees what a connection of another thread just copies.
+    """
+
+    def set_alpn_protocols(self, alpn_protocols: Iterable[str]) -> None:
+        """Leave them as they were first set."""
+
+
+def _trust(authority: bytes, credentials: _Credentials, *, verify: bool) -> ssl.SSLContext:
+    if not credentials.certificate:
+        return _shared_trust(authority, verify=verify)
+    context = _new_trust(authority, verify=verify)
+    with tempfile.TemporaryDirectory(prefix="reconciler-") as private:  # 0700; OpenSSL reads a key from files alone
+        file = Path(private) / "pair"
+        file.write_bytes(credentials.certificate + b"\n" + credentials.key)
+        context.load_cert_chain(file)
+    return context
+
+
+@lru_cache(maxsize=64)
+def _shared_trust(authority: bytes, *, verify: bool) -> ssl.SSLContext:
+    """Return one context for all members of a CA: it holds no credentials, and each costs memory and time."""
+    return _new_trust(authority, verify=verify)
+
+
+def _new_trust(authority: bytes, *, verify: bool) -> ssl.SSLContext:
+    context = _Trust(ssl.PROTOCOL_TLS_CLIENT)
+    ssl.SSLContext.set_alpn_protocols(context, ["http/1.1"])
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.sslsocket_class = DeadlineSocket
     if not verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-    if loaded.cert_file:
-        context.load_cert_chain(loaded.cert_file, loaded.key_file)
+    if authority:
+        context.load_verify_locations(cadata=authority.decode("ascii", errors="ignore"))
+    else:
+        context.load_default_certs()
     return context
-
-
-def _headers(loaded: Any) -> dict[str, str]:
-    token = loaded.api_key.get("BearerToken")
-    if token and any(character in token.rstrip() for character in "\r\n"):
-        raise ValueError("the token has more than one line")
-    return {"Authorization": token.rstrip()} if token else {}

@@ -1,0 +1,184 @@
+"""One member of three is unwell in every way that a network, an API server or an operator brings about."""
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from reconciler.clock import monotonic
+from tests import manifests, servers
+from tests.controlplane.faults import ApiFaultProxy, BlackHole, Drip, FaultProxy, Mode, Pass, Refuse
+from tests.delivery.kubernetes.test_faults import writes
+from tests.serving import Served, condition
+from tests.test_article import status_log
+
+pytestmark = pytest.mark.xdist_group("controlplane")
+
+ILL, WELL = "ill", ("well-1", "well-2")
+APP = "members-app"
+RECOVERY_SECONDS = 10.0
+"""Two seconds, one back-off of at most two more, a request's deadline and a pass; the rest is for a busy machine."""
+
+
+@dataclass
+class Door:
+    """The way to one member: a network, an API server in front of it, a token and a kubeconfig, each can be broken."""
+
+    network: FaultProxy
+    api: ApiFaultProxy
+    token_file: Path
+    kubeconfig: Path
+    token: str
+    authority: Path
+    other_authority: Path
+
+    def write(self, authority: Path) -> None:
+        cluster = {"server": f"https://127.0.0.1:{self.network.port}", "certificate-authority": str(authority)}
+        document = {
+            "clusters": [{"name": "ill", "cluster": cluster}],
+            "users": [{"name": "ill", "user": {"tokenFile": str(self.token_file)}}],
+            "contexts": [{"name": "ill", "context": {"cluster": "ill", "user": "ill"}}],
+            "current-context": "ill",
+        }
+        self.kubeconfig.write_text(json.dumps(document))
+
+    def heal(self) -> None:
+        self.token_file.write_text(self.token)
+        self.write(self.authority)
+        self.api.pass_through()
+        self.network.switch(Pass())
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is broken, and the reason and the words that a person must find."""
+
+    reason: str
+    words: str
+    mode: Mode | None = None
+    answer: tuple[Any, ...] = ()
+    token: str = ""
+    authority: bool = False
+
+    def strike(self, door: Door) -> None:
+        if self.mode:
+            door.network.switch(self.mode)
+        if self.answer:
+            status, headers, when = self.answer
+            door.api.answer(status, headers, when=when)
+        if self.token:
+            door.token_file.write_text(self.token)
+        if self.authority:
+            door.write(door.other_authority)
+
+
+def everything(_method: str, _path: str) -> bool:
+    return True
+
+
+FAULTS = {
+    "connection refused": Fault("Unreachable", "refused", mode=Refuse()),
+    "black hole": Fault("Unreachable", "no answer in time", mode=BlackHole()),
+    "drip": Fault("Unreachable", "no answer in time", mode=Drip(period=0.2)),
+    "too many requests": Fault("Unreachable", "too busy (429)", answer=(429, {"Retry-After": "1"}, everything)),
+    "a storm of errors": Fault("Unreachable", "answered 500", answer=(500, {}, writes)),
+    "invalid token": Fault("Unauthorized", "does not accept the credentials", token="expired"),
+    "another authority": Fault("Unreachable", "its certificate is not trusted", authority=True),
+}
+
+
+@pytest.fixture(scope="module")
+def door(members, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+    """The first member behind two proxies, reached with a token."""
+    member, folder = members[0], tmp_path_factory.mktemp("door")
+    member.kubectl("create", "serviceaccount", "door", "-n", "default")
+    member.kubectl("create", "clusterrolebinding", "door", "--clusterrole=cluster-admin", "--serviceaccount=default:door")
+    token = member.kubectl("create", "token", "door", "-n", "default").strip()
+    with ExitStack() as stack:
+        api = stack.enter_context(ApiFaultProxy(member, as_admin=False))
+        network = stack.enter_context(FaultProxy(("127.0.0.1", api.port)))
+        files = {"token_file": folder / "token", "kubeconfig": folder / "kubeconfig"}
+        authorities = {"authority": member.ca_file, "other_authority": members[1].ca_file}
+        door = Door(network=network, api=api, token=token, **files, **authorities)
+        door.heal()
+        yield door
+        door.heal()
+
+
+@pytest.fixture(scope="module")
+def fleet(members, door: Door, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """Three members in one stage, a daemon that serves them for all the faults, one after the other."""
+    ways = {ILL: door.kubeconfig, **dict(zip(WELL, (members[1].kubeconfig, members[2].kubeconfig), strict=True))}
+    clusters = {name: {"type": "kubernetes", "kubeconfig": str(way), "timeoutSeconds": 1} for name, way in ways.items()}
+    selector = {"group": "", "version": "v1", "kind": "Namespace", "name": APP}
+    files: dict[str, str | None] = {f"clusters/{name}.yaml": manifests.cluster(name, ring="all") for name in ways}
+    files |= {
+        "resources/namespace.yaml": manifests.namespace(APP),
+        "placements/members.yaml": manifests.placement("members", resourceSelectors=[selector]),
+        "strategies/together.yaml": manifests.strategy(manifests.stage("all", maxConcurrency=3), name="together"),
+    }
+    fleet = Served(tmp_path_factory.mktemp("fleet"), clusters, files, stageDeadlineSeconds=2)
+    with fleet.serving():
+        yield fleet
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_an_unwell_member_delays_only_itself_is_named_and_is_picked_up_again(members, fleet, door, name):
+    """The two others finish; the run says which cluster, what and since when, and goes on once the fault is gone."""
+    fault, run = FAULTS[name], name.replace(" ", "-")
+    fault.strike(door)
+    change = {f"resources/c{number}.yaml": manifests.config_map(run, f"c{number}", APP) for number in range(8)}
+    fleet.push(name, {**change, f"runs/{run}.yaml": manifests.run(run, placement="members", strategy="together")})
+    fleet.until(lambda: states(recorded(fleet, run)) == {ILL: "Started", **dict.fromkeys(WELL, "Succeeded")}, "the two others")
+    fleet.command("wait", run, "--for", "condition=Progressing=False", "--timeout", "20s")
+    says_what_is_wrong(fleet, run, fault)
+    assert values(members[1]) == values(members[2]) == {run}
+    assert run not in values(members[0])
+    door.heal()
+    healed = monotonic()
+    fleet.until(lambda: f"{run}: succeeded" in status_log(fleet, run), "the recovery")
+    took = monotonic() - healed
+    assert took < RECOVERY_SECONDS
+    print(f"recovered from {name} within {took:.1f} s")
+    assert values(members[0]) == {run}
+    fleet.command("replay", run)
+
+
+def recorded(fleet: Served, run: str) -> dict[str, Any]:
+    """Return the run as the status branch has it; empty before it is there."""
+    names = servers.git(fleet.remote, "ls-tree", "-r", "--name-only", "fleet-status", "runs/").splitlines()
+    path = next((name for name in names if f"/{run}/" in name and name.endswith("run.yaml")), None)
+    found: dict[str, Any] = yaml.safe_load(servers.git(fleet.remote, "show", f"fleet-status:{path}")) if path else {}
+    return found
+
+
+def states(body: dict[str, Any]) -> dict[str, str]:
+    """Return the newest condition of every cluster of a run."""
+    stages = body.get("status", {}).get("stagesStatus", [])
+    clusters = [one for stage in stages for one in stage["clusters"]]
+    return {one["clusterName"]: one.get("conditions", [{"type": ""}])[-1]["type"] for one in clusters}
+
+
+def says_what_is_wrong(fleet: Served, run: str, fault: Fault) -> None:
+    """The object names the cluster and since when; `describe` adds the reason and the words."""
+    body = fleet.get("csur", run)
+    stuck = condition(body, "Progressing")
+    assert (stuck["status"], stuck["reason"]) == ("False", "UpdateRunStuck")
+    assert "stuck waiting for ill cluster(s) in stage all" in stuck["message"]
+    assert stuck["lastTransitionTime"] > body["status"]["stagesStatus"][0]["startTime"]
+    told = fleet.command("describe", "csur", run)
+    row = next(line for line in told.splitlines() if line.split()[:1] == [ILL])
+    assert fault.words in row
+    assert re.search(r"Stuck .*\d{4}-\d\d-\d\dT", row)
+    assert f"reason={fault.reason}" in told
+
+
+def values(member: Any) -> set[str]:
+    listed = json.loads(member.kubectl("get", "configmaps", "-n", APP, "-o", "json"))["items"]
+    return {one["data"]["key"] for one in listed if one["metadata"]["name"].startswith("c")}
