@@ -2,10 +2,11 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,20 +27,39 @@ RECOVERY_SECONDS = 10.0
 """Two seconds, one back-off of at most two more, a request's deadline and a pass; the rest is for a busy machine."""
 
 
-@dataclass
 class Door:
-    """The way to one member: a network, an API server in front of it, a token and a kubeconfig, each can be broken."""
+    """The way to one member: a network, an API server in front of it, a token and a kubeconfig; each can be broken."""
 
-    network: FaultProxy
-    api: ApiFaultProxy
-    token_file: Path
-    kubeconfig: Path
-    token: str
-    authority: Path
-    other_authority: Path
+    def __init__(self, folder: Path, member: Any, other: Any, stack: ExitStack) -> None:
+        self.member, self.other = member, other
+        self.token_file, self.kubeconfig = folder / "token", folder / "kubeconfig"
+        self.api = stack.enter_context(ApiFaultProxy(member, as_admin=False))
+        renewed = SimpleNamespace(
+            ca_file=member.ca_file, port=member.port, serving_certificate=other.serving_certificate
+        )
+        self.renewed = stack.enter_context(ApiFaultProxy(renewed, as_admin=False))
+        self.network = stack.enter_context(FaultProxy(("127.0.0.1", self.api.port)))
+        self.welcomes()
+        self.trusts(member)
 
-    def write(self, authority: Path) -> None:
-        cluster = {"server": f"https://127.0.0.1:{self.network.port}", "certificate-authority": str(authority)}
+    def welcomes(self) -> None:
+        """The member knows us, and the token in our file is the one it gave us."""
+        self.member.kubectl("create", "serviceaccount", "door", "-n", "default")
+        role = ("--clusterrole=cluster-admin", "--serviceaccount=default:door")
+        self.member.kubectl("delete", "clusterrolebinding", "door", "--ignore-not-found")
+        self.member.kubectl("create", "clusterrolebinding", "door", *role)
+        self.token_file.write_text(self.member.kubectl("create", "token", "door", "-n", "default"))
+
+    def forgets_us(self) -> None:
+        """The token in our file is good no more."""
+        self.member.kubectl("delete", "serviceaccount", "door", "-n", "default")
+
+    def trusts(self, member: Any) -> None:
+        """The kubeconfig names the authority of a member."""
+        cluster = {
+            "server": f"https://127.0.0.1:{self.network.port}",
+            "certificate-authority": str(member.ca_file),
+        }
         document = {
             "clusters": [{"name": "ill", "cluster": cluster}],
             "users": [{"name": "ill", "user": {"tokenFile": str(self.token_file)}}],
@@ -48,67 +68,59 @@ class Door:
         }
         self.kubeconfig.write_text(json.dumps(document))
 
-    def heal(self) -> None:
-        self.token_file.write_text(self.token)
-        self.write(self.authority)
-        self.api.pass_through()
+    def leads_to(self, proxy: ApiFaultProxy) -> None:
+        """Another server answers at the address."""
+        self.network.switch(Refuse())
+        self.network._upstream = ("127.0.0.1", proxy.port)
         self.network.switch(Pass())
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What is broken, and the reason and the words that a person must find."""
+    """What breaks, what mends it, and the reason and the words that a person must find between the two."""
 
     reason: str
     words: str
-    mode: Mode | None = None
-    answer: tuple[Any, ...] = ()
-    token: str = ""
-    authority: bool = False
-
-    def strike(self, door: Door) -> None:
-        if self.mode:
-            door.network.switch(self.mode)
-        if self.answer:
-            status, headers, when = self.answer
-            door.api.answer(status, headers, when=when)
-        if self.token:
-            door.token_file.write_text(self.token)
-        if self.authority:
-            door.write(door.other_authority)
+    strikes: Callable[[Door], None]
+    heals: Callable[[Door], None]
 
 
-def everything(_method: str, _path: str) -> bool:
-    return True
+def network(words: str, mode: Mode) -> Fault:
+    """Return a fault of the network."""
+    return Fault("Unreachable", words, lambda door: door.network.switch(mode), lambda door: door.network.switch(Pass()))
+
+
+def api(words: str, status: int, headers: dict[str, str], when: Callable[[str, str], bool] = lambda *_: True) -> Fault:
+    """Return a fault of the API server."""
+    return Fault(
+        "Unreachable",
+        words,
+        lambda door: door.api.answer(status, headers, when=when),
+        lambda door: door.api.pass_through(),
+    )
 
 
 FAULTS = {
-    "connection refused": Fault("Unreachable", "refused", mode=Refuse()),
-    "black hole": Fault("Unreachable", "no answer in time", mode=BlackHole()),
-    "drip": Fault("Unreachable", "no answer in time", mode=Drip(period=0.2)),
-    "too many requests": Fault("Unreachable", "too busy (429)", answer=(429, {"Retry-After": "1"}, everything)),
-    "a storm of errors": Fault("Unreachable", "answered 500", answer=(500, {}, writes)),
-    "invalid token": Fault("Unauthorized", "does not accept the credentials", token="expired"),
-    "another authority": Fault("Unreachable", "its certificate is not trusted", authority=True),
+    "connection refused": network("refused", Refuse()),
+    "black hole": network("no answer in time", BlackHole()),
+    "drip": network("no answer in time", Drip(period=0.2)),
+    "too many requests": api("too busy (429)", 429, {"Retry-After": "1"}),
+    "a storm of errors": api("answered 500", 500, {}, writes),
+    "invalid token": Fault("Unauthorized", "does not accept the credentials", Door.forgets_us, Door.welcomes),
+    "another authority": Fault(
+        "Unreachable",
+        "its certificate is not trusted",
+        lambda door: door.leads_to(door.renewed),
+        lambda door: door.trusts(door.other),
+    ),
 }
 
 
 @pytest.fixture(scope="module")
 def door(members, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
-    """The first member behind two proxies, reached with a token."""
-    member, folder = members[0], tmp_path_factory.mktemp("door")
-    member.kubectl("create", "serviceaccount", "door", "-n", "default")
-    member.kubectl("create", "clusterrolebinding", "door", "--clusterrole=cluster-admin", "--serviceaccount=default:door")
-    token = member.kubectl("create", "token", "door", "-n", "default").strip()
+    """The first member behind two proxies, reached with a token; nothing is broken yet."""
     with ExitStack() as stack:
-        api = stack.enter_context(ApiFaultProxy(member, as_admin=False))
-        network = stack.enter_context(FaultProxy(("127.0.0.1", api.port)))
-        files = {"token_file": folder / "token", "kubeconfig": folder / "kubeconfig"}
-        authorities = {"authority": member.ca_file, "other_authority": members[1].ca_file}
-        door = Door(network=network, api=api, token=token, **files, **authorities)
-        door.heal()
-        yield door
-        door.heal()
+        yield Door(tmp_path_factory.mktemp("door"), members[0], members[1], stack)
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +144,7 @@ def fleet(members, door: Door, tmp_path_factory: pytest.TempPathFactory) -> Iter
 def test_an_unwell_member_delays_only_itself_is_named_and_is_picked_up_again(members, fleet, door, name):
     """The two others finish; the run says which cluster, what and since when, and goes on once the fault is gone."""
     fault, run = FAULTS[name], name.replace(" ", "-")
-    fault.strike(door)
+    fault.strikes(door)
     change = {f"resources/c{number}.yaml": manifests.config_map(run, f"c{number}", APP) for number in range(8)}
     fleet.push(name, {**change, f"runs/{run}.yaml": manifests.run(run, placement="members", strategy="together")})
     fleet.until(lambda: states(recorded(fleet, run)) == {ILL: "Started", **dict.fromkeys(WELL, "Succeeded")}, "the two others")
@@ -140,7 +152,7 @@ def test_an_unwell_member_delays_only_itself_is_named_and_is_picked_up_again(mem
     says_what_is_wrong(fleet, run, fault)
     assert values(members[1]) == values(members[2]) == {run}
     assert run not in values(members[0])
-    door.heal()
+    fault.heals(door)
     healed = monotonic()
     fleet.until(lambda: f"{run}: succeeded" in status_log(fleet, run), "the recovery")
     took = monotonic() - healed

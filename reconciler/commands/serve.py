@@ -1,10 +1,15 @@
 """`reconciler serve`: the daemon."""
 
-from typing import Annotated
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from reconciler.commands import options
+
+if TYPE_CHECKING:
+    from reconciler.git.mirror import Mirror
+    from reconciler.settings import Settings
 
 
 def register(application: typer.Typer) -> None:
@@ -44,20 +49,27 @@ def serve(
     clock = Clock()
     with open_mirror(settings) as mirror:
         if init:
-            _make_status(mirror, settings.branch, settings.status_branch, clock)
+            _make_status(settings, mirror, clock.now())
         service = Service(lambda poke: Reconciler(settings, mirror, clock, poke), clock, settings.poll_period_seconds)
         service.run()
 
 
-def _make_status(mirror, branch: str, status_branch: str, clock) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _make_status(settings: "Settings", mirror: "Mirror", now: "datetime") -> None:
+    """Make the status branch, but only where nothing of an earlier one is left anywhere."""
     from reconciler.daemon import anchor  # noqa: PLC0415
-    from reconciler.errors import UsageError  # noqa: PLC0415
+    from reconciler.errors import RefusedError, UsageError  # noqa: PLC0415
 
     heads = mirror.fetch()
-    if heads.get(status_branch) is not None:
+    head, name = heads.get(settings.branch), settings.status_branch
+    if heads.get(name) is not None:
         return
     if mirror.recall("status") is not None:
-        raise UsageError(f"branch {status_branch} was seen before and is gone: restore it; --init makes no second one")
-    if heads.get(branch) is None:
-        raise UsageError(f"the repository has no branch {branch}: `reconciler init` lays one out")
-    anchor.make(mirror, branch, status_branch, heads[branch], clock.now())
+        raise RefusedError(f"branch {name} was seen before and is gone: restore it; --init makes no second one")
+    if head is None:
+        raise UsageError(f"the repository has no branch {settings.branch}: `reconciler init` lays one out")
+    if used := anchor.used_members(settings, mirror, head):
+        raise RefusedError(
+            f"branch {name} is not there, but a rollout was: {'; '.join(used)}. Restore the branch; --init makes no "
+            "second one"
+        )
+    anchor.make(mirror, settings.branch, name, head, now)

@@ -6,9 +6,12 @@ from datetime import datetime
 
 from reconciler.core.status import FORMAT
 from reconciler.daemon.derive import Derivation
+from reconciler.daemon.reconcile import with_state
+from reconciler.delivery import open_delivery
 from reconciler.errors import RefusedError, TemporaryError
 from reconciler.git import publish
-from reconciler.git.mirror import Source
+from reconciler.git.mirror import Mirror, Source
+from reconciler.settings import Settings
 from reconciler.status_branch import store
 
 FOLDER_NOTES: Mapping[str, str] = {
@@ -35,6 +38,23 @@ def scaffold() -> dict[str, bytes]:
     files["CODEOWNERS"] = f"# Who owns a folder decides who may approve: name your teams.\n{owners}".encode()
     files[".vscode/settings.json"] = _EDITOR.encode()
     return files
+
+
+def used_members(settings: Settings, mirror: Mirror, head: str) -> list[str]:
+    """Return the members that hold an inventory of some rollout, or cannot say that they hold none."""
+    derivation = Derivation(mirror.git)
+    derivation.bring_to(head, {})
+    found = []
+    for name in sorted(derivation.view.clusters()):
+        member = settings.delivery_of(name)
+        if member is None:
+            continue
+        told = open_delivery(name, with_state(member, settings.state_dir)).describe()
+        if not told["reachable"]:
+            found.append(f"cluster {name} does not answer: {told.get('message', '')}")
+        elif told["inventories"]:
+            found.append(f"cluster {name} holds an inventory")
+    return found
 
 
 def make(

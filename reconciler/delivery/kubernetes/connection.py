@@ -25,7 +25,12 @@ MAX_ANSWER_BYTES = 16 * 1024 * 1024
 LONGEST_PAUSE_SECONDS = 300.0
 _CONNECT_SECONDS = 5.0
 _JSON = "application/json"
-
+_NO_WAY_IN = (
+    urllib3.exceptions.ConnectTimeoutError,
+    urllib3.exceptions.NewConnectionError,
+    urllib3.exceptions.ProxyError,
+    urllib3.exceptions.SSLError,
+)
 
 _Way = tuple[Access, urllib3.HTTPConnectionPool]
 
@@ -100,7 +105,7 @@ class Connection:
     def _open_again(self, refused: _Way) -> _Way:
         """Read the credentials again, once for all the requests that were refused with the same ones."""
         with self._lock:
-            if self._way is refused:
+            if self._way is refused or self._way is None:
                 try:
                     self._way = self._new_way()
                 except UsageError as error:  # a file that is just being replaced; the old credentials are all there is
@@ -108,6 +113,12 @@ class Connection:
                 refused[1].close()
             assert self._way is not None
             return self._way
+
+    def _forget(self, closed: _Way) -> None:
+        """Read the kubeconfig again for the next request: a new address or a new authority may be in it by then."""
+        with self._lock:
+            if self._way is closed:
+                self._way = None
 
     def _new_way(self) -> _Way:
         access = credentials.load(self._settings)
@@ -141,6 +152,8 @@ class Connection:
                 )
                 answer = _answer(response)
         except (urllib3.exceptions.HTTPError, OSError) as error:
+            if isinstance(error, _NO_WAY_IN):
+                self._forget(way)
             raise TemporaryError(f"{access.server}: {_why(error)}") from error
         self._note_a_pause(access, answer, response.headers.get("Retry-After", ""))
         return answer
