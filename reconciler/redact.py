@@ -18,7 +18,8 @@ _USERINFO = re.compile(r"(\b[a-zA-Z][a-zA-Z0-9+.-]*://)[^/\s@]*@")
 
 def text(value: str) -> str:
     r"""Return the text with control and bidirectional characters shown as `\u00XX`, and no credentials in URLs."""
-    return _UNSAFE.sub(lambda match: f"\\u{ord(match.group()):04x}", _USERINFO.sub(r"\1", value))
+    value = _USERINFO.sub(r"\1", value) if "://" in value and "@" in value else value  # most texts have no URL at all
+    return _UNSAFE.sub(lambda match: f"\\u{ord(match.group()):04x}", value)
 
 
 def line(value: str, limit: int = 500) -> str:

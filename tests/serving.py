@@ -1,7 +1,6 @@
 """A fleet whose members the operator's settings name, and daemons on it that can be killed, paused and started anew."""
 
 import json
-import os
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -37,12 +36,12 @@ class Served(Tutorial):
             servers.git(self.clone, "pull", "--quiet", "--rebase", "origin", "main")
         super().push(message, changes, how)
 
-    def start(self, state: str = "state", **environment: str) -> subprocess.Popen[bytes]:
-        """Start a daemon with a state folder of its own name; what it says goes to the log that all share."""
-        places = ("--settings", str(self.settings), "--state-dir", str(self.folder / state))
+    def start(self, state: str = "state", settings: Path | None = None) -> subprocess.Popen[bytes]:
+        """Start a daemon with a state folder of this name; what it says goes to the log that all share."""
+        places = ("--settings", str(settings or self.settings), "--state-dir", str(self.folder / state))
         arguments = [COMMAND, "serve", "--repo", self.url, *places, "--poll-period-seconds", POLL]
         with (self.folder / "serve.log").open("ab") as log:
-            return subprocess.Popen(arguments, stderr=log, env={**os.environ, **environment})
+            return subprocess.Popen(arguments, stderr=log)
 
     @contextmanager
     def serving(self) -> Iterator[subprocess.Popen[bytes]]:

@@ -25,7 +25,9 @@ class OnMembers(Served):
         self.planes = dict(zip(NAMES, members, strict=True))
         kubeconfigs = {name: str(plane.kubeconfig) for name, plane in self.planes.items()}
         super().__init__(
-            folder, {name: {"type": "kubernetes", "kubeconfig": path} for name, path in kubeconfigs.items()}, first_files()
+            folder,
+            {name: {"type": "kubernetes", "kubeconfig": path} for name, path in kubeconfigs.items()},
+            first_files(),
         )
 
     def read(self, namespace: str, kind: str, name: str) -> list[dict[str, Any]]:
@@ -62,9 +64,7 @@ def assert_ours(tutorial: OnMembers, placement: Key, found: list[dict[str, Any]]
     """Every object was applied by our one manager and bears the label of its ApplySet, whose parent is on the member."""
     name, identity = inventories.name_of(placement), inventories.id_of(placement)
     for body in found:
-        applied = {
-            one["manager"] for one in body["metadata"]["managedFields"] if one["operation"] == "Apply"
-        }
+        applied = {one["manager"] for one in body["metadata"]["managedFields"] if one["operation"] == "Apply"}
         assert applied == {"reconciler"}
         assert body["metadata"]["labels"]["applyset.kubernetes.io/part-of"] == identity
     for parent in tutorial.read("reconciler-system", "configmap", name):
@@ -123,6 +123,13 @@ def test_the_namespaced_tutorial_on_control_planes(tutorial: OnMembers) -> None:
 def images(tutorial: OnMembers) -> list[str]:
     """Return the image that each member runs, once its ReplicaSet is seen available and the others empty."""
     deployments = tutorial.read(APP, "deployment", "web-app")
+    for p in tutorial.planes.values():
+        print(
+            p.kubectl("get", "nodes,pods,rs,deploy", "-A", "-o", "wide"),
+            p.kubectl("get", "deploy", "-A", "-o", "yaml"),
+            p.kubectl("get", "nodes", "-o", "yaml"),
+            p.kubectl("get", "events", "-A"),
+        )
     assert [one["status"]["availableReplicas"] for one in deployments] == [3, 3, 3]
     placement = Key(group=PLACEMENT_GROUP, kind="ResourcePlacement", namespace=APP, name="web-app-placement")
     assert_ours(tutorial, placement, deployments)

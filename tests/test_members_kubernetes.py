@@ -147,7 +147,9 @@ def test_an_unwell_member_delays_only_itself_is_named_and_is_picked_up_again(mem
     fault.strikes(door)
     change = {f"resources/c{number}.yaml": manifests.config_map(run, f"c{number}", APP) for number in range(8)}
     fleet.push(name, {**change, f"runs/{run}.yaml": manifests.run(run, placement="members", strategy="together")})
-    fleet.until(lambda: states(recorded(fleet, run)) == {ILL: "Started", **dict.fromkeys(WELL, "Succeeded")}, "the two others")
+    fleet.until(
+        lambda: states(recorded(fleet, run)) == {ILL: "Started", **dict.fromkeys(WELL, "Succeeded")}, "the two others"
+    )
     fleet.command("wait", run, "--for", "condition=Progressing=False", "--timeout", "20s")
     says_what_is_wrong(fleet, run, fault)
     assert values(members[1]) == values(members[2]) == {run}

@@ -52,10 +52,14 @@ def demo(
         if keep.exists() and any(keep.iterdir()):
             raise UsageError(f"{keep} is not empty")
         keep.mkdir(parents=True, exist_ok=True)
-        _Demo(keep.resolve(), clusters).run()
+        folder = keep.resolve()
+        _Demo(folder, clusters).run()
+        typer.echo(f"\nworkspace: {folder} (fleet.git, members/, serve.log)")
+        remote = folder / "fleet.git"
+        typer.echo(f"explore:   reconciler get csur -C {remote}; git -C {remote} show fleet-status:README.md")
         return
-    with tempfile.TemporaryDirectory(prefix="reconciler-demo-") as folder:
-        _Demo(Path(folder), clusters).run()
+    with tempfile.TemporaryDirectory(prefix="reconciler-demo-") as throwaway:
+        _Demo(Path(throwaway), clusters).run()
     typer.echo("\nto keep the workspace and explore it: reconciler demo --keep DIR")
 
 
@@ -264,8 +268,6 @@ class _Demo:
         _say("Everything is in the repository: git log of the status branch.")
         log = self._local().git.run("log", "--format=%h %s", "fleet-status").decode(errors="replace")
         typer.echo(log.rstrip())
-        typer.echo(f"\nworkspace: {self.folder} (fleet.git, members/, serve.log)")
-        typer.echo(f"explore:   reconciler get csur -C {self.remote}; git -C {self.remote} show fleet-status:README.md")
 
 
 def _say(text: str) -> None:

@@ -290,8 +290,9 @@ class FencedDelivery:
     def _deliver(self, placement: Key, content: Content, fence: Fence, *, allow_co_ownership: bool) -> Report:
         if not content.objects:
             raise PermanentError(f"{placement} has no objects to deliver; an empty content is never delivered")
-        judge(placement, self._store.read_inventory(placement).inventory, fence)
-        if (settled := self._settled(placement, content, fence)) is not None:
+        found = self._store.read_inventory(placement)
+        judge(placement, found.inventory, fence)
+        if (settled := self._settled(found, content, fence)) is not None:
             return settled
         others = claims(placement, self._store.inventories())
         untouchable = {} if allow_co_ownership else others
@@ -299,7 +300,7 @@ class FencedDelivery:
         ours = tuple(body for body in content.objects if key_of(body) not in untouchable)
         check = FenceCheck(self._store, placement, fence)
         keys = tuple(key_of(body) for body in ours)
-        held = self._open(placement, fence, keys)
+        held = self._open(placement, fence, keys, found)
         with self._confessing(placement, keys, check):
             unwell = conflicts + self._store.apply_objects(ours, check)
             if not unwell:  # what left is kept until all that comes is there
@@ -309,9 +310,9 @@ class FencedDelivery:
             self._close(placement, held, closed(fence, content), check)
         return report_of(content.hash, self._store.look_at(content.objects))
 
-    def _settled(self, placement: Key, content: Content, fence: Fence) -> Report | None:
+    def _settled(self, found: Held, content: Content, fence: Fence) -> Report | None:
         """Return the report when everything is there under this very fence already, so that nothing is written."""
-        if self._store.read_inventory(placement).inventory != closed(fence, content):
+        if found.inventory != closed(fence, content):
             return None
         report = report_of(content.hash, self._store.look_at(content.objects))
         return report if report.complete else None
@@ -329,12 +330,12 @@ class FencedDelivery:
         return report_of(content.hash, self._store.look_at(content.objects))
 
     def _withdraw(self, placement: Key, fence: Fence) -> Report:
-        inventory = self._store.read_inventory(placement).inventory
-        judge(placement, inventory, fence)
-        if inventory == emptied(fence):
+        found = self._store.read_inventory(placement)
+        judge(placement, found.inventory, fence)
+        if found.inventory == emptied(fence):
             return Report(complete=None, reason=Reason.WITHDRAWN)
         check = FenceCheck(self._store, placement, fence)
-        held = self._open(placement, fence, ())
+        held = self._open(placement, fence, (), found)
         others = claims(placement, self._store.inventories())
         with self._confessing(placement, (), check):
             unwell = self._prune(tuple(reversed(_inventory_of(held).objects)), others, check)
@@ -347,9 +348,11 @@ class FencedDelivery:
         """Delete what is left of these once the other placements' objects are spared."""
         return self._store.delete_objects(tuple(key for key in keys if key not in others), check)
 
-    def _open(self, placement: Key, fence: Fence, keys: tuple[Key, ...]) -> Held:
-        for _ in range(_SWAP_TRIES):
-            held = self._store.read_inventory(placement)
+    def _open(self, placement: Key, fence: Fence, keys: tuple[Key, ...], found: Held) -> Held:
+        """Write the inventory, opened; `found` is how it was a moment ago, which the first swap makes sure of."""
+        for number in range(_SWAP_TRIES):
+            is_first = number == 0 and found.inventory != opened(found.inventory, fence, keys)
+            held = found if is_first else self._store.read_inventory(placement)
             judge(placement, held.inventory, fence)
             wanted = opened(held.inventory, fence, keys)
             if held.inventory == wanted:

@@ -12,8 +12,9 @@ A byte order mark at the very beginning is skipped, as kubectl does; CRLF is a l
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
@@ -80,8 +81,10 @@ def read(path: str, data: bytes, *, lines: bool = False) -> Read:
 
 def dump(value: Any) -> str:
     """Write a JSON value as YAML, always in the same way; `read` gives the equal value back."""
-    text: str = yaml.dump(value, Dumper=_Dumper, allow_unicode=True, default_flow_style=False, width=WIDTH)
-    return text
+    try:
+        return "\n".join((*_lines(value), ""))
+    except _OddError:
+        return _by_library(value)
 
 
 class _RefusedError(Exception):
@@ -392,3 +395,113 @@ _Dumper.add_representer(str, _write_string)
 _Dumper.add_representer(float, _write_float)
 _Dumper.add_multi_representer(dict, _Dumper.represent_dict)
 _Dumper.add_multi_representer(MappingProxyType, _Dumper.represent_dict)
+
+
+def _by_library(value: Any, width: int = WIDTH) -> str:
+    text: str = yaml.dump(value, Dumper=_Dumper, allow_unicode=True, default_flow_style=False, width=width)
+    return text
+
+
+# -- the same text, sooner: a status file is long, and most of what it says was said in the one before -----------------
+
+_SHORT = 200
+"""Only texts up to this length are remembered."""
+
+_REMEMBERED = 65536
+_UNLIMITED = 2**30
+
+
+class _OddError(Exception):
+    """The value has something that only the library writes rightly."""
+
+
+def _lines(value: Any) -> Iterator[str]:
+    """Give the lines that the library would write, which also says how every single text looks."""
+    if isinstance(value, dict | MappingProxyType) and value:
+        yield from _mapping(value, 0, "")
+    elif type(value) in (list, tuple) and value:
+        yield from _items(value, 0, "")
+    else:
+        raise _OddError
+
+
+def _mapping(value: Mapping[Any, Any], indent: int, start: str) -> Iterator[str]:
+    """Give the lines of a mapping at a column; `start` is what stands before it on its first line."""
+    if any(type(key) is not str for key in value):
+        raise _OddError
+    for key in sorted(value):
+        one, name = value[key], start + _name(key)
+        if isinstance(one, dict | MappingProxyType) and one:
+            yield name
+            yield from _mapping(one, indent + 2, " " * (indent + 2))
+        elif type(one) in (list, tuple) and one:
+            yield name
+            yield from _items(one, indent, " " * indent)
+        else:
+            text = _text(one)
+            fits = text and (len(name) + len(text) < WIDTH or " " not in text)
+            yield f"{name} {text}" if fits else start + _several_lines(key, str(one), indent)
+        start = " " * indent
+
+
+def _items(value: Iterable[Any], indent: int, start: str) -> Iterator[str]:
+    """Give the lines of a list whose dashes are at a column."""
+    for one in value:
+        if isinstance(one, dict | MappingProxyType) and one:
+            yield from _mapping(one, indent + 2, f"{start}- ")
+        elif type(one) in (list, tuple) and one:
+            yield from _items(one, indent + 2, f"{start}- ")
+        else:
+            text = _text(one)
+            fits = text and (len(start) + 2 + len(text) <= WIDTH or " " not in text)
+            yield f"{start}- {text}" if fits else start + _several_lines(None, str(one), indent)
+        start = " " * indent
+
+
+def _text(value: Any) -> str:
+    """Return a scalar as it looks on one line, empty for a text that is long or has several lines anyway."""
+    if isinstance(value, str):
+        text = str(value)
+        return _on_one_line(text) if len(text) <= _SHORT else ""
+    if type(value) is int:
+        return str(value)
+    if type(value) is bool:
+        return "true" if value else "false"
+    if value is None:
+        return "null"
+    written = _by_library([value])[2:-1]
+    if "\n" in written:
+        raise _OddError
+    return written
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _on_one_line(text: str) -> str:
+    written = _by_library([text], _UNLIMITED)
+    return written[2:-1] if written.count("\n") == 1 else ""
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _name(key: str) -> str:
+    written = _by_library({key: 0})
+    if written.startswith("? "):
+        raise _OddError
+    return written.removesuffix(" 0\n")
+
+
+def _several_lines(key: str | None, text: str, indent: int) -> str:
+    """Return the lines of an entry (`key` None: of a list), without what stands before it on the first."""
+    write = _entry if len(text) <= 5 * _SHORT else _entry.__wrapped__
+    return write(key, text, indent)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _entry(key: str | None, text: str, indent: int) -> str:
+    if text.endswith("\n\n") or text == "\n":
+        raise _OddError  # what follows decides how its end is written
+    value: Any = {"a": [text]} if key is None else {key: text}
+    above = indent // 2
+    for _ in range(above):
+        value = {"a": value}
+    written = _by_library(value).split("\n", above + (key is None))[-1]
+    return written[indent:-1]

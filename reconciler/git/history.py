@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from itertools import count
 
 from reconciler.core.model import Commit
@@ -201,7 +202,18 @@ def exists(git: Git, sha: str) -> bool:
 
 def is_ancestor(git: Git, old: str, new: str) -> bool:
     """Tell whether `old` is `new` or an ancestor of it. A commit that is not there is nobody's ancestor."""
-    return exists(git, old) and git.test("merge-base", "--is-ancestor", check_sha(old), check_sha(new), timeout=_LONG)
+    try:
+        return _is_ancestor(git, check_sha(old), check_sha(new))
+    except GitError:
+        if exists(git, old):
+            raise
+        return False
+
+
+@lru_cache(maxsize=1024)
+def _is_ancestor(git: Git, old: str, new: str) -> bool:
+    """Ask git once: what a commit descends from never changes."""
+    return git.test("merge-base", "--is-ancestor", old, new, timeout=_LONG)
 
 
 def contains_on_first_parent(git: Git, tip: str, sha: str) -> bool:

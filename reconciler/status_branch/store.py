@@ -7,6 +7,7 @@ The logs are the truth: states are folded from them, every other file is rendere
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 from reconciler import redact
@@ -24,7 +25,7 @@ from reconciler.core.events import Event, PolicyMade, SnapshotMade
 from reconciler.core.fold import IllegalTransition, fold
 from reconciler.core.identity import child_uid
 from reconciler.core.model import Key, Problem
-from reconciler.core.status import FORMAT, PlacementState, RunStatus
+from reconciler.core.status import FORMAT, PlacementState, Record, RunStatus
 from reconciler.documents import yaml
 from reconciler.errors import TemporaryError
 from reconciler.git import history
@@ -272,8 +273,14 @@ def _is_newest(state: PlacementState, run: RunStatus) -> bool:
 
 def render_clusters(state: PlacementState) -> bytes:
     """Return `clusters.yaml`: one record per cluster, and the last number drawn."""
-    records = {name: codec.encode(record) for name, record in sorted(state.records.items())}
+    records = {name: _encoded(record) for name, record in sorted(state.records.items())}
     return _yaml({"seq": state.seq, "clusters": records})
+
+
+@lru_cache(maxsize=10_000)
+def _encoded(record: Record) -> Any:
+    """Return a record as it is written; from one pass to the next nearly all of them are the same."""
+    return codec.encode(record)
 
 
 def _snapshots(state: PlacementState) -> Iterator[tuple[str, bytes]]:

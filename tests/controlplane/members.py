@@ -248,7 +248,7 @@ class Member:
     def _controller_flags(self, name: str) -> tuple[str, ...]:
         kubeconfig = f"--kubeconfig={self.kubeconfig}"
         if name == "kwok":
-            return (kubeconfig, "--manage-all-nodes=true", "--node-port=0")
+            return (kubeconfig, "--manage-all-nodes=true", "--node-port=0", "--node-lease-duration-seconds=40")
         common = (kubeconfig, "--leader-elect=false", "--secure-port=0", "--kube-api-qps=200", "--kube-api-burst=400")
         if name == "kube-scheduler":
             return common

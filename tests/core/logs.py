@@ -129,9 +129,10 @@ class Log:
         return self.happens(kind, **facts)
 
     def all_of(self, steps: Iterable[Step]) -> "Log":
-        """Fold several, five seconds apart."""
-        for step in steps:
-            self.step(step).later(5)
+        """Fold several, five seconds apart; where a wait begins it is waited for."""
+        for kind, facts in steps:
+            begins_to_wait = kind is e.GateOpened and facts["type"] == "TimedWait"
+            self.step((kind, facts)).later(60 if begins_to_wait else 5)
         return self
 
     @property

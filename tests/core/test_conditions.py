@@ -320,7 +320,7 @@ def rolled_out() -> Log:
     """Return the placement once all three clusters have what they were told."""
     log = placed(*logs.STARTED, started(0, "member2"))
     log.step(reported(0, "member2", log.state.seq)).step(opened(0, "TimedWait"))
-    log.step(gate(e.GatePassed, 0, "TimedWait")).step((e.StageCompleted, {"stage": 0}))
+    log.later(60).step(gate(e.GatePassed, 0, "TimedWait")).step((e.StageCompleted, {"stage": 0}))
     for name in ("member3", "member1"):
         log.step(started(1, name)).step(reported(1, name, log.state.seq + 0))
     return log

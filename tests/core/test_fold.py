@@ -123,7 +123,7 @@ EFFECTS = [
     pytest.param(
         logs.STAGED,
         lambda run: (run.stages[0].ended_at, run.current),
-        (NOW + timedelta(seconds=35), 1),
+        (NOW + timedelta(seconds=90), 1),
         id="StageCompleted",
     ),
     pytest.param(logs.DONE, lambda run: (run.end, run.is_active), ("Succeeded", False), id="RunCompleted"),
@@ -158,6 +158,9 @@ OVERDUE = (e.ClusterOverdue, {"stage": 0, "cluster": "member2"})
 TAKEN = (e.ClusterTaken, {"stage": 0, "cluster": "member2", "by": NEWER})
 WITHDRAWN = (e.RunWithdrawn, {"commit": logs.COMMIT})
 SUPERSEDED = (e.RunSuperseded, {"by": NEWER, "by_name": "n"})
+PASS = gate(e.GatePassed, 1, "Approval", approval=logs.APPROVAL)
+STOP = (e.RunEdited, {"commit": "d" * 40, "generation": 2, "spec": {**logs.SPEC, "state": "Stop"}})
+REFUSED = (e.ApprovalRefused, {"stage": 1, "when": When.AFTER, "message": "x"})
 
 REFUSALS = [
     pytest.param(logs.SEEN, seen(), "the run was seen before", id="RunSeen twice"),
@@ -176,6 +179,17 @@ REFUSALS = [
     pytest.param(logs.SEEN, START, "it is not initialized, or over", id="RunStarted before it is initialized"),
     pytest.param(logs.STARTED, START, "it was started before", id="RunStarted twice"),
     pytest.param((*logs.INITIALIZED, WITHDRAWN), START, "it is not initialized, or over", id="RunStarted once over"),
+    pytest.param((*logs.INITIALIZED, STOP), START, "its state is Stop", id="RunStarted under Stop"),
+    pytest.param((*logs.EMPTY_FIRST, STOP), (e.StageSkipped, {"stage": 0}), "it is stopped", id="StageSkipped stopped"),
+    pytest.param((*logs.STARTED, STOP), started(0, "member2"), "it is stopped", id="ClusterStarted under Stop"),
+    pytest.param((*logs.UPDATED, STOP), opened(0, "TimedWait"), "it is stopped", id="GateOpened under Stop"),
+    pytest.param((*logs.ASKING, STOP), PASS, "it is stopped", id="GatePassed under Stop"),
+    pytest.param((*logs.PASSED, STOP), COMPLETE, "it is stopped", id="StageCompleted under Stop"),
+    pytest.param(logs.FIRST, opened(0, "TimedWait"), "a cluster of the stage is not done", id="GateOpened in flight"),
+    pytest.param(logs.CANARIES, REFUSED, "no approval is asked for there", id="ApprovalRefused before it is asked"),
+    pytest.param(
+        (*logs.ASKING, PASS), REFUSED, "no approval is asked for there", id="ApprovalRefused once it is passed"
+    ),
     pytest.param(
         logs.STARTED, (e.StageSkipped, {"stage": 0}), "the stage has clusters", id="StageSkipped that has clusters"
     ),
@@ -258,6 +272,21 @@ def test_an_event_is_refused_where_it_cannot_happen(steps, step, why):
         apply(log.state.runs.get(UID), event)
 
 
+@pytest.mark.parametrize(("seconds", "over"), [(59, False), (60, True)])
+def test_a_wait_passes_only_when_it_is_over(seconds: int, over):
+    """It counts from the update of the stage, at the moment of the event itself."""
+    log = after(*logs.UPDATED).step(opened(0, "TimedWait"))
+    updated = log.run.stages[0].updated_at
+    event = e.GatePassed(
+        seq=1, now=updated + timedelta(seconds=seconds), run=UID, stage=0, when=When.AFTER, type="TimedWait"
+    )
+    if over:
+        assert apply(log.run, event).stages[0].gates[0].passed_at == event.now
+        return
+    with pytest.raises(IllegalTransition, match="the wait is not over"):
+        apply(log.run, event)
+
+
 def test_an_event_of_another_run_is_refused():
     run = after(*logs.SEEN).run
     with pytest.raises(IllegalTransition, match=f"RunStarted of run {NEWER} in the log of run {UID}"):
@@ -275,10 +304,11 @@ def test_every_event_has_an_effect_and_a_refusal_here():
 # -- the placement ----------------------------------------------------------------------------------------------------
 
 
-def test_numbers_only_grow():
+@pytest.mark.parametrize("seq", [0, 1, 3])
+def test_numbers_grow_by_one(seq: int):
     state = after(*logs.SEEN).state
-    with pytest.raises(IllegalTransition, match=r"event 1 of .* after event 1"):
-        apply_to_placement(state, e.RunStarted(seq=1, now=NOW, run=UID))
+    with pytest.raises(IllegalTransition, match=rf"event {seq} of .* after event 1"):
+        apply_to_placement(state, e.InitializationFailed(seq=seq, now=NOW, run=UID, commit="c", message="x"))
 
 
 def test_a_fold_does_not_depend_on_the_order_of_the_logs():
@@ -311,6 +341,13 @@ def test_snapshots_are_numbered_without_a_gap(index: int):
     snapshot: Snapshot = replace(logs.SNAPSHOT, index=index)
     with pytest.raises(IllegalTransition, match=f"snapshot {index} of .* after 0"):
         log.happens(e.SnapshotMade, run="", snapshot=snapshot)
+
+
+@pytest.mark.parametrize("index", [1, -1, 77])
+def test_policies_are_numbered_without_a_gap(index: int):
+    log = after(logs.PLACED)
+    with pytest.raises(IllegalTransition, match=f"policy {index} of .* after 0"):
+        log.happens(e.PolicyMade, run="", policy=replace(logs.POLICY, index=index))
 
 
 def test_a_cluster_stays_scheduled_since_the_first_time():

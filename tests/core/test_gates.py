@@ -5,9 +5,10 @@ from datetime import timedelta
 
 import pytest
 
-from reconciler.core.approvals import Candidate, Judgement, judge, names_of, request_name
+from reconciler.core.approvals import Candidate, Evidence, Judgement, judge, names_of, request_name
 from reconciler.core.gates import GATES, GateView
 from reconciler.core.model import Approval, Commit, Key
+from reconciler.core.selection import canonical
 from reconciler.core.status import Gate, PinnedTask, StageFacts, When
 from tests.core import logs
 from tests.core.logs import NOW, Log
@@ -54,9 +55,10 @@ def candidate(name: str = "example-run-canary", status: str = "True", first_seen
     return Candidate(approval=approval, first_seen=first_seen, introduced=COMMIT, signer="")
 
 
-def judged(*candidates: Candidate, runs=("example-run",)) -> Judgement:
+def judged(*candidates: Candidate, runs=("example-run",), **more) -> Judgement:
     run = Log().all_of(logs.ASKING).run
-    return judge(run, run.stages[1], run.stages[1].gates[0], candidates, runs)
+    evidence = Evidence(candidates=candidates, **{"seen": {}, "runs": runs, **more})
+    return judge(run, run.stages[1], run.stages[1].gates[0], evidence)
 
 
 def test_an_accepted_approval_keeps_who_claims_to_have_given_it():
@@ -105,10 +107,34 @@ def test_a_good_approval_counts_beside_a_bad_one():
 
 
 @pytest.mark.parametrize(
-    ("runs", "ambiguous"), [(("example-run",), False), (("example-run", "example-run-after"), False)]
+    ("name", "runs", "ambiguous"),
+    [
+        ("example-run-canary", ("example-run",), False),
+        ("example-run-canary", ("example-run", "example-run-after"), False),
+        ("example-run-after-canary", ("example-run",), False),
+        ("example-run-after-canary", ("example-run", "example-run-after"), True),
+    ],
 )
-def test_a_run_whose_name_goes_on_does_not_hide_a_gate(runs, ambiguous):
-    assert (judged(candidate(), runs=runs).accepted is None) == ambiguous
+def test_a_name_that_is_another_runs_too_counts_only_with_its_spec(name, runs, ambiguous):
+    assert judged(candidate(name), runs=runs).refused.startswith("AmbiguousName: ") == ambiguous
+    assert judged(candidate(name, run="example-run", stage="canary"), runs=runs).accepted is not None
+
+
+@pytest.mark.parametrize(("name", "first_seen", "new"), [
+    pytest.param("example-run-after-canary", 7, False, id="its alias, before the gate opened"),
+    pytest.param("example-run-after-canary", 8, True, id="its alias, after"),
+    pytest.param("example-run-before-canary", 7, True, id="another gate of the stage"),
+    pytest.param("example-run-staging", 7, True, id="another stage"),
+])  # fmt: skip
+def test_a_condition_that_was_there_under_any_name_of_the_gate_is_not_new(name, first_seen, new):
+    one = candidate()
+    seen = {(replace(one.approval.key, name=name), canonical(one.approval.condition)): first_seen}
+    assert (judged(one, seen=seen).accepted is not None) == new
+
+
+def test_nothing_up_to_an_acknowledged_rewrite_counts_as_new():
+    assert judged(candidate(), not_before=9).refused.startswith("ApprovedBeforeRequested: ")
+    assert judged(candidate(), not_before=8).accepted is not None
 
 
 def test_requests_are_named_as_the_article_names_them():

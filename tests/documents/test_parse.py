@@ -89,7 +89,7 @@ def manifest(version, kind, name="a", rest=""):
 
 CLUSTER, PLACEMENT = "cluster.kubernetes-fleet.io/v1", "placement.kubernetes-fleet.io/v1"
 NULLS = ", creationTimestamp: null, labels: null, annotations: null"
-ODD_RUN = "spec: {placementName: '', stagedRolloutStrategyName: s, resourceSnapshotIndex: x, state: null}\n"
+ODD_RUN = "spec: {placementName: p, stagedRolloutStrategyName: s, resourceSnapshotIndex: x, state: null}\n"
 GOOD = {
     "an empty file": ("resources/a.yaml", "", 0),
     "empty documents": ("clusters/a.yaml", "# nothing\n---\n---\n", 0),

@@ -332,6 +332,15 @@ def test_what_was_dumped_reads_as_it_was(value):
     assert yaml.dump(read.documents[0].value) == yaml.dump(yaml.read("a.yaml", text.encode()).documents[0].value)
 
 
+@settings(max_examples=400, deadline=None)
+@given(value=_values, depth=st.integers(min_value=0, max_value=40))
+def test_dump_writes_what_the_library_writes(value, depth):
+    """The lines are put together here, for speed; how they look is the library's alone."""
+    for number in range(depth):
+        value = {f"k{number}": value} if number % 3 else [value, "text of some words"]
+    assert yaml.dump(value) == yaml._by_library(value)
+
+
 # -- whatever comes ------------------------------------------------------------------------------------------------
 
 _SNIPPETS = [

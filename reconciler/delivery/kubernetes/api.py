@@ -14,6 +14,7 @@ from reconciler.delivery.kubernetes.unwell import Status, Unauthorized
 from reconciler.errors import PermanentError, ReconcilerError, TemporaryError
 
 _METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+_NAMES = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 _PAGE = 250
 
 
@@ -59,6 +60,18 @@ class Api:
             going_on = page["metadata"].get("continue") or ""
             if not going_on:
                 return
+
+    def names(self, resource: Resource, namespace: str) -> frozenset[str] | None:
+        """Return the names of all objects of a kind, None where they are too many for one page or not to be had."""
+        path = path_of(resource, namespace)
+        try:
+            answer = self.connection.request("GET", path, query={"limit": str(_PAGE)}, accept=_NAMES)
+            page = self.body_of(answer, f"GET {path}")
+        except PermanentError:
+            return None
+        if page["metadata"].get("continue"):
+            return None
+        return frozenset(str(item["metadata"]["name"]) for item in page.get("items") or () if _is_object(item))
 
     def body_of(self, answer: Answer, doing: str) -> Body:
         """Return the object in a good answer; raises what `failure` makes of a bad one."""

@@ -5,9 +5,10 @@ Which object may be touched is decided here, just before each request, from what
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import partial
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import structlog
 
@@ -34,6 +35,9 @@ _NAMESPACE = Resource(group="", version="v1", kind="Namespace", plural="namespac
 _CRD = "CustomResourceDefinition"
 _MANY = 3
 """From so many objects of a kind in a namespace on they are listed by label, fewer are read one by one."""
+
+_EACH = 3
+"""A helper is called for so many objects: each costs a connection."""
 
 _MOST_TROUBLES = 5
 """More errors of the server's own than this in one delivery, and the rest of it is left for the next try."""
@@ -150,16 +154,18 @@ class KubernetesStore:
         self, call: Call, objects: tuple[Body, ...], check_fence: Callable[[], None]
     ) -> tuple[ObjectResult, ...]:
         """Apply wave after wave, the objects of a wave in parallel; one that fails does not stop the others."""
-        known, check = self._labelled(call, objects), _one_at_a_time(check_fence)
+        check = _one_at_a_time(check_fence)
         results: list[ObjectResult] = []
         waves = list(in_waves(objects))
         for number, wave in enumerate(waves):
-            unwell_now = self._each(call, wave, lambda body: self._apply(call, body, known, check))
+            # looked at just before: a namespace of the wave before brings objects of its own
+            known = self._labelled(call, wave, say_absent=True)
+            unwell_now = self._each(call, wave, partial(self._apply, call, known, check))
             self._await_kinds(call, _well(wave, unwell_now), [body for later in waves[number + 1 :] for body in later])
             results += unwell_now
         return tuple(results)
 
-    def _apply(self, call: Call, body: Body, known: Mapping[Key, Body], check: Callable[[], None]) -> None:
+    def _apply(self, call: Call, known: Mapping[Key, Body | None], check: Callable[[], None], body: Body) -> None:
         key = key_of(body)
         resource = self._locate(call, key, names.version_of(body))
         path = path_of(resource, key.namespace, key.name)
@@ -375,7 +381,7 @@ class KubernetesStore:
         known = self._labelled(call, objects)
         return self._each(call, objects, lambda body: self._look_at(call, body, known))
 
-    def _look_at(self, call: Call, body: Body, known: Mapping[Key, Body]) -> None:
+    def _look_at(self, call: Call, body: Body, known: Mapping[Key, Body | None]) -> None:
         key = key_of(body)
         resource = self._locate(call, key, names.version_of(body))
         live = known[key] if key in known else self._read(key, path_of(resource, key.namespace, key.name))
@@ -412,8 +418,23 @@ class KubernetesStore:
 
     # -- many at once
 
-    def _labelled(self, call: Call, objects: Iterable[Body]) -> dict[Key, Body]:
-        """Return the live objects of the placement that are worth a list: where it has many of a kind."""
+    def _labelled(self, call: Call, objects: Iterable[Body], *, say_absent: bool = False) -> dict[Key, Body | None]:
+        """Return the live objects of the placement that are worth a list: where it has many of a kind.
+
+        With `say_absent` those that nobody has there are None, where that is worth a second list, of names.
+        """
+        found: dict[Key, Body | None] = {}
+        for (resource, namespace), keys in self._by_kind(call, objects).items():
+            if len(keys) < _MANY:
+                continue
+            call.check()
+            found |= self._list(resource, namespace, f"{PART_OF}={call.part_of}")
+            others = [key for key in keys if key not in found]
+            if say_absent and len(others) >= _MANY and (taken := self.api.names(resource, namespace)) is not None:
+                found |= {key: None for key in others if key.name not in taken}
+        return found
+
+    def _by_kind(self, call: Call, objects: Iterable[Body]) -> Mapping[tuple[Resource, str], list[Key]]:
         groups: dict[tuple[Resource, str], list[Key]] = {}
         for body in objects:
             key = key_of(body)
@@ -422,12 +443,7 @@ class KubernetesStore:
             except Unwell:
                 continue  # it is told when its turn comes
             groups.setdefault((resource, key.namespace), []).append(key)
-        found: dict[Key, Body] = {}
-        for (resource, namespace), keys in groups.items():
-            if len(keys) >= _MANY:
-                call.check()
-                found |= self._list(resource, namespace, f"{PART_OF}={call.part_of}")
-        return found
+        return groups
 
     def _list(self, resource: Resource, namespace: str, selector: str) -> dict[Key, Body]:
         try:
@@ -457,16 +473,35 @@ class KubernetesStore:
         return tuple(result for result in results if result is not None)
 
 
+_helpers = ThreadPoolExecutor(32, thread_name_prefix="helper")
+"""Threads that help with any member's delivery; its own thread works too, so none ever waits for them alone."""
+
+
 def _in_parallel(
     threads: int, items: Sequence[T], work: Callable[[T], ObjectResult | None]
 ) -> list[ObjectResult | None]:
     """Return the results in the order of the items; the first error lets what has begun end, and is raised."""
-    with ThreadPoolExecutor(min(threads, len(items))) as pool:
-        futures = [pool.submit(work, item) for item in items]
-        wait(futures, return_when=FIRST_EXCEPTION)
-        for future in futures:
-            future.cancel()
-    return [future.result() for future in futures if not future.cancelled()]
+    results: list[ObjectResult | None] = [None] * len(items)
+    failures: list[tuple[int, BaseException]] = []
+    left, lock = iter(enumerate(items)), threading.Lock()
+
+    def go_on() -> None:
+        while not failures:
+            with lock:
+                number, item = next(left, (-1, None))
+            if number < 0:
+                return
+            try:
+                results[number] = work(cast("T", item))
+            except BaseException as error:  # noqa: BLE001 - raised by whom this is done for
+                failures.append((number, error))
+
+    helping = [_helpers.submit(go_on) for _ in range(min(threads, -(-len(items) // _EACH)) - 1)]
+    go_on()
+    wait([one for one in helping if not one.cancel()])
+    if failures:
+        raise min(failures, key=lambda failure: failure[0])[1]
+    return results
 
 
 def _one_at_a_time(check: Callable[[], None]) -> Callable[[], None]:
