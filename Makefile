@@ -12,13 +12,17 @@ IMAGE_TOOL ?= $(shell for tool in docker podman buildah; do command -v "$$tool" 
 PYTEST_ARGS ?= -n 2 --dist loadgroup
 
 .DEFAULT_GOAL := help
-.PHONY: help demo members test check format coverage bench lock image image-test clean
+.PHONY: help demo demo-kubernetes members test check format coverage bench lock image image-test clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
 
 demo: $(READY) ## a fleet, a rollout, an approval and a rollback, in a throw-away folder
 	@$(BIN)/reconciler demo
+
+demo-kubernetes: $(READY) ## the same on three real Kubernetes control planes (builds them with Go the first time)
+	@$(BIN)/python -m tests.controlplane run -- $(BIN)/reconciler demo \
+		--kubeconfig {KUBECONFIG} --contexts member-1,member-2,member-3
 
 test: check ## the linters, then every test
 	$(BIN)/pytest $(PYTEST_ARGS)

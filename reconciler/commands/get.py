@@ -1,10 +1,15 @@
 """`reconciler get`: objects in kubectl's tables, or whole as YAML or JSON."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from reconciler.commands import options
+
+if TYPE_CHECKING:
+    from reconciler.commands.nouns import Noun
+    from reconciler.settings import Settings
 
 _OUTPUTS = ("", "wide", "json", "yaml", "name")
 
@@ -29,8 +34,10 @@ def get(
     branch: options.Branch = "main",
     status_branch: options.StatusBranch = "fleet-status",
     offline: options.Offline = False,
+    settings_file: options.SettingsFile = None,
+    members: options.MemberFolders = None,
 ) -> int:
-    """Show objects of the fleet, as kubectl would show them."""
+    """Show objects of the fleet, as kubectl would show them; clusters are asked what they run, given settings."""
     from reconciler.commands import showing  # noqa: PLC0415
     from reconciler.commands.nouns import DEFAULT_NAMESPACE, PROBLEMS, noun_of, selector_of  # noqa: PLC0415
     from reconciler.commands.reading import open_reading  # noqa: PLC0415
@@ -43,14 +50,29 @@ def get(
     look = showing.Look(output=output, labels=show_labels, headless=no_headers)
     if noun.lower() in PROBLEMS:
         return showing.show_problems(open_reading(repo, branch, status_branch, offline=offline), look)
+    asked, settings = asked_noun(noun_of(noun), settings_file, members, repo)
     query = showing.Query(
-        noun=noun_of(noun),
+        noun=asked,
         names=tuple(names or ()),
         namespace=None if all_namespaces else namespace or DEFAULT_NAMESPACE,
         selector=selector_of(selector),
         everything=everything,
+        settings=settings,
     )
     fleet = open_reading(repo, branch, status_branch, offline=offline)
     if watch:
         return showing.watch(fleet, query, look, repo, offline=offline)
     return showing.show(fleet, query, look)
+
+
+def asked_noun(noun: "Noun", file: Path | None, members: Path | None, repo: str) -> "tuple[Noun, Settings | None]":
+    """Return clusters with the columns of those that are asked, and how to reach them; other nouns as they are."""
+    from dataclasses import replace  # noqa: PLC0415
+
+    from reconciler.commands.nouns import ASKED_CLUSTER  # noqa: PLC0415
+
+    if noun.kind != "MemberCluster" or (file is None and members is None):
+        return noun, None
+    from reconciler.commands.members import settings_of  # noqa: PLC0415 - only who asks members pays for it
+
+    return replace(noun, columns=ASKED_CLUSTER), settings_of(file, members, repo)

@@ -22,11 +22,23 @@ PROBLEMS = ("problems", "problem")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What a member said of itself when it was asked just now."""
+
+    reachable: bool
+    version: str = ""
+    running: str = ""
+    message: str = ""
+    """Why it is not reachable."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """An object as it is printed, and the state of a run in a word or two."""
+    """An object as it is printed, the state of a run in a word or two, and what a cluster that was asked told."""
 
     body: dict[str, Any]
     state: str = ""
+    told: "Told | None" = None
 
     @property
     def metadata(self) -> Mapping[str, Any]:
@@ -202,6 +214,28 @@ _CLUSTER = (
     Column(title="UID", read=_at("metadata", "uid"), wide=True),
     Column(title="LABELS", read=labels_of, wide=True),
 )
+
+
+def _reachable(item: Item, _: datetime) -> str:
+    return "Unknown" if item.told is None else str(item.told.reachable)
+
+
+def _version(item: Item, _: datetime) -> str:
+    return item.told.version if item.told is not None else ""
+
+
+def _running(item: Item, _: datetime) -> str:
+    return (item.told.running if item.told is not None else "") or "<none>"
+
+
+ASKED_CLUSTER = (
+    _NAME,
+    Column(title="REACHABLE", read=_reachable),
+    Column(title="VERSION", read=_version),
+    *_CLUSTER[1:],
+    Column(title="RUNS", read=_running, wide=True),
+)
+"""The columns of clusters that were asked."""
 
 
 def _approval(run: str) -> tuple[Column, ...]:

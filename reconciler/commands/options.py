@@ -31,6 +31,9 @@ OptionalStatusBranch = Annotated[
 Members = Annotated[
     Path | None, typer.Option("--members", help="Every member is a folder under this directory, made when missing.")
 ]
+MemberFolders = Annotated[
+    Path | None, typer.Option("--members", help="Every member is a folder under this directory; ask what it runs.")
+]
 StateDir = Annotated[Path | None, typer.Option("--state-dir", help="Mirror and caches; may be deleted at any time.")]
 Poll = Annotated[float | None, typer.Option("--poll-period-seconds", help="How often the remote is asked (30).")]
 Deadline = Annotated[

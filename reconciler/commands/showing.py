@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from reconciler import redact
 from reconciler.clock import wall
 from reconciler.commands import OK
-from reconciler.commands.nouns import LABELS, NAMESPACE, Column, Item, Noun, matching
+from reconciler.commands.nouns import LABELS, NAMESPACE, Column, Item, Noun, Told, matching
 from reconciler.commands.objects import items, problems, with_content
 from reconciler.commands.opening import Fleet
 from reconciler.commands.present import Table, say, warn
@@ -16,6 +16,10 @@ from reconciler.commands.reading import follow, not_found
 from reconciler.core import codec
 from reconciler.core.model import LabelSelector, Problem
 from reconciler.documents import yaml
+from reconciler.settings import Settings
+
+if TYPE_CHECKING:
+    from reconciler.commands.members import Answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +31,8 @@ class Query:
     namespace: str | None
     selector: LabelSelector
     everything: bool
+    settings: Settings | None = None
+    """How to reach the members, where they are to be asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,9 +56,27 @@ def _find(fleet: Fleet, query: Query) -> list[Item]:
     found = matching(items(fleet, query.noun, everything=query.everything), query.selector)
     if query.noun.namespaced and query.namespace is not None:
         found = [one for one in found if one.namespace == query.namespace]
-    if not query.names:
-        return found
-    return [one for name in query.names for one in found if one.name == name]
+    if query.names:
+        found = [one for name in query.names for one in found if one.name == name]
+    return _asked(fleet, query.settings, found) if query.settings is not None else found
+
+
+def _asked(fleet: Fleet, settings: Settings, found: list[Item]) -> list[Item]:
+    """Return the clusters with what they say of themselves."""
+    from reconciler.commands.members import ask_all, asking  # noqa: PLC0415 - only who asks members pays for it
+
+    answers = ask_all([one.name for one in found], asking(fleet, settings))
+    return [replace(one, told=_told(answers[one.name])) for one in found]
+
+
+def _told(answer: "Answer") -> Told:
+    runs = ",".join(one.shown + ("" if one.ours else " (another repository's)") for one in answer.running)
+    return Told(
+        reachable=answer.reachable,
+        version=answer.fact("version"),
+        running=runs,
+        message="" if answer.reachable else answer.fact("message"),
+    )
 
 
 def _missing(query: Query, found: Sequence[Item]) -> int:
@@ -74,6 +98,7 @@ def show(fleet: Fleet, query: Query, look: Look) -> int:
     if look.is_table:
         say(*_table(query, look).lines(_rows(query, look, found)))
         code = _missing(query, found)
+        _warn_of_unreachable(found)
         _warn_of_problems(fleet)
         return code
     if look.output == "name":
@@ -146,6 +171,12 @@ def _say_body(body: Any, look: Look) -> None:
         say(yaml.dump(safe).removesuffix("\n"))
     else:
         say(json.dumps(safe, indent=4, sort_keys=True, ensure_ascii=False))
+
+
+def _warn_of_unreachable(found: Iterable[Item]) -> None:
+    for one in found:
+        if one.told is not None and not one.told.reachable:
+            warn(f"{one.name} is not reachable: {one.told.message}")
 
 
 # -- problems -----------------------------------------------------------------------------------------------------

@@ -378,10 +378,9 @@ def _retimed(old: RunStatus, new: RunStatus, event: Event) -> RunStatus:
         for number, (one, before) in enumerate(zip(new.stages, old.stages or new.stages, strict=True))
     )
     new = replace(new, stages=stages)
-    if new.deletion is not None:
-        new = replace(new, deletion=replace(new.deletion, progress=_moved(new.deletion.progress, _end(new), event.now)))
-    condition = run_progress(new)
-    return replace(new, progress=_moved(new.progress, _status(condition), event.now))
+    deletion = _with_progress(new.deletion, _end(new), event.now) if new.deletion is not None else None
+    # whether the run makes progress does not hang on the deletion stage
+    return replace(new, deletion=deletion, progress=_moved(new.progress, _status(run_progress(new)), event.now))
 
 
 def _end(run: RunStatus) -> str | None:
@@ -389,9 +388,12 @@ def _end(run: RunStatus) -> str | None:
 
 
 def _retimed_stage(run: RunStatus, number: int, now: datetime) -> StageFacts:
-    stage = run.stages[number]
-    condition = stage_progress(run, number)
-    return replace(stage, progress=_moved(stage.progress, _status(condition), now))
+    return _with_progress(run.stages[number], _status(stage_progress(run, number)), now)
+
+
+def _with_progress(stage: StageFacts, status: str | None, now: datetime) -> StageFacts:
+    progress = _moved(stage.progress, status, now)
+    return stage if progress is stage.progress else replace(stage, progress=progress)
 
 
 def _status(condition: Condition | None) -> str | None:
@@ -414,13 +416,14 @@ def apply_to_placement(state: PlacementState, event: Event) -> PlacementState:
     """
     if event.seq != state.seq + 1:
         raise IllegalTransition(f"event {event.seq} of {state.key} after event {state.seq}")
-    state = replace(state, seq=event.seq)
     if event.run:
         run = apply(state.runs.get(event.run), event)
-        state = _with_record(replace(state, runs={**state.runs, event.run: run}), run, event)
+        new = _with_record(replace(state, seq=event.seq, runs={**state.runs, event.run: run}), run, event)
+        if new.records is state.records:
+            return new  # what is said of the placement hangs on its records, not on its runs
     else:
-        state = _PLACEMENT_CASES[type(event)](state, event)
-    return _with_transitions(state, event.now)
+        new = _PLACEMENT_CASES[type(event)](replace(state, seq=event.seq), event)
+    return _with_transitions(new, event.now)
 
 
 def fold(key: Key, events: Iterable[Event]) -> PlacementState:
@@ -432,7 +435,9 @@ def fold(key: Key, events: Iterable[Event]) -> PlacementState:
     for event in sorted(events, key=lambda one: one.seq):
         try:
             state = apply_to_placement(state, event)
-        except (LookupError, TypeError, AttributeError) as error:  # facts that no status of ours could have had
+        except IllegalTransition:
+            raise
+        except Exception as error:  # facts that no status of ours could have had
             raise IllegalTransition(f"event {event.seq} {type(event).__name__} of {key}: {error!r}") from error
     return state
 

@@ -50,6 +50,9 @@ from reconciler.core.stages import INVALID
 from reconciler.core.status import FORMAT, ClusterFacts, Gate, PlacementState, RunStatus, StageFacts, State, When
 from reconciler.core.view import Declared, View
 
+_CLOCKS_RECHECKED = timedelta(minutes=1)
+"""How long a wait holds, once more, where clocks disagreed."""
+
 _RESULTS = 100
 """How many objects of a cluster are told apart, as upstream."""
 
@@ -151,13 +154,20 @@ def plan(state: PlacementState, declared: Declarations, now: datetime) -> Plan:
 
 def absorb(state: PlacementState, outcomes: Iterable[Outcome], now: datetime) -> tuple[Event, ...]:
     """Return the events that the outcomes amount to: what changes a fact; an answer to no open intent is dropped."""
+    return absorbed(state, outcomes, now)[1]
+
+
+def absorbed(
+    state: PlacementState, outcomes: Iterable[Outcome], now: datetime
+) -> tuple[PlacementState, tuple[Event, ...]]:
+    """Return the state after the outcomes, and the events that they amount to, as `absorb` does."""
     events = []
     for outcome in outcomes:
         event = _heard(state, outcome, now)
         if event is not None:
             state = apply_to_placement(state, event)
             events.append(event)
-    return tuple(events)
+    return state, tuple(events)
 
 
 def _heard(state: PlacementState, outcome: Outcome, now: datetime) -> Event | None:
@@ -165,8 +175,8 @@ def _heard(state: PlacementState, outcome: Outcome, now: datetime) -> Event | No
     run = state.runs.get(target.run_uid)
     if run is None:
         return None
-    for number, cluster in run.in_flight():
-        if cluster.name == target.cluster and cluster.seq == target.seq:
+    for number, cluster in run.in_flight_on(target.cluster):
+        if cluster.seq == target.seq:
             results = report.results[:_RESULTS]
             heard = (report.complete or "", report.reason, report.object, _facts(results))
             if heard == (cluster.complete, cluster.reason, cluster.object, _facts(cluster.results)):
@@ -440,15 +450,17 @@ def _start_clusters(draft: _Draft, uid: str, number: int) -> None:
     """Fill the free slots in order; a cluster that left the fleet is skipped, in flight or not."""
     members = draft.declared.view.clusters()
     held = _is_held(draft, draft.run(uid))
-    for cluster in draft.run(uid).stages[number].clusters:
+    stage = draft.run(uid).stages[number]
+    free = stage.limit - len(stage.in_flight)
+    for cluster in stage.clusters:
         if cluster.is_done:
             continue
         if not _is_member(members, cluster):
             draft.emit(ClusterDeparted, run=uid, stage=number, cluster=cluster.name)
-            continue
-        stage = draft.run(uid).stages[number]
-        if cluster.started_at is None and not held and len(stage.in_flight) < stage.limit:
+            free += cluster.in_flight
+        elif cluster.started_at is None and not held and free > 0:
             _start_cluster(draft, uid, number, cluster.name)
+            free -= 1
 
 
 def _start_cluster(draft: _Draft, uid: str, number: int, name: str) -> None:
@@ -458,9 +470,8 @@ def _start_cluster(draft: _Draft, uid: str, number: int, name: str) -> None:
     draft.emit(ClusterStarted, run=uid, stage=number, cluster=name, before=before)
     for other in _in_order(draft.state):
         if other != uid:
-            for stage, taken in list(draft.run(other).in_flight()):
-                if taken.name == name:
-                    draft.emit(ClusterTaken, run=other, stage=stage, cluster=name, by=uid)
+            for stage, _ in list(draft.run(other).in_flight_on(name)):
+                draft.emit(ClusterTaken, run=other, stage=stage, cluster=name, by=uid)
 
 
 def _is_member(members: Mapping[str, Declared], cluster: ClusterFacts) -> bool:
@@ -546,6 +557,7 @@ def _judge_gate(draft: _Draft, uid: str, number: int, gate: Gate) -> None:
     )
     if gate.task.type == "TimedWait" and draft.declared.clock_problem:
         draft.waits(run, "ClockDisagrees", draft.declared.clock_problem, stage.updated_at)
+        draft.rechecks.append(draft.now + _CLOCKS_RECHECKED)
         return
     verdict = GATES[gate.task.type](view)
     if verdict.passed:

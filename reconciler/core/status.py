@@ -151,7 +151,8 @@ class ClusterFacts:
     @property
     def in_flight(self) -> bool:
         """Whether it was started and is neither done, departed nor taken over by another run."""
-        return self.started_at is not None and not self.is_done and not self.taken_by
+        started, done = self.started_at is not None, self.succeeded_at is not None or self.departed_at is not None
+        return started and not done and not self.taken_by
 
     @property
     def is_done(self) -> bool:
@@ -161,7 +162,7 @@ class ClusterFacts:
     @property
     def is_stuck(self) -> bool:
         """Whether a person should look: past the deadline, or refused by the member."""
-        return self.in_flight and (self.overdue_at is not None or (self.reason is not None and self.reason.is_final))
+        return (self.overdue_at is not None or (self.reason is not None and self.reason.is_final)) and self.in_flight
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -243,6 +244,13 @@ class RunStatus:
     def current(self) -> int | None:
         """The index of the stage that is under way or next; None when all are over or nothing is pinned."""
         return next((number for number, stage in enumerate(self.stages) if stage.ended_at is None), None)
+
+    def in_flight_on(self, cluster: str) -> Iterator[tuple[int, ClusterFacts]]:
+        """Yield (stage number, cluster) where the named cluster is in flight."""
+        for number, stage in enumerate(self.stages):
+            for one in stage.clusters:
+                if one.name == cluster and one.in_flight:
+                    yield number, one
 
     def in_flight(self) -> Iterator[tuple[int, ClusterFacts]]:
         """Yield (stage number, cluster) for every cluster in flight."""

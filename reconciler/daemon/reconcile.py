@@ -13,9 +13,8 @@ from reconciler.clock import Clock, monotonic, wall
 from reconciler.core import codec
 from reconciler.core.actions import Action, ApplyOptions, Content, Deliver, Fence, Observe, Outcome, Reason
 from reconciler.core.events import ClusterReported, Event
-from reconciler.core.fold import apply_to_placement
 from reconciler.core.model import Commit, Key, Problem, Run, format_duration
-from reconciler.core.rollout import Declarations, Plan, Waiting, absorb, plan
+from reconciler.core.rollout import Declarations, Plan, Waiting, absorbed, plan
 from reconciler.core.status import Pin, PlacementState, Record, RunStatus
 from reconciler.daemon.derive import Derivation, verified
 from reconciler.daemon.findings import findings
@@ -127,7 +126,7 @@ class Reconciler:
         self.derivation.bring_to(head, fleet.follows)
         if head != self._planned_head:
             self.workers.poke_all()
-        plans, happened = self._plan_all(status, head, outcomes)
+        plans, happened = self._plan_all(status, fleet, head, outcomes)
         if (not_before := self._may_wait(happened)) is not None:
             self._kept = outcomes
             return Pass(recheck_at=not_before)
@@ -255,7 +254,7 @@ class Reconciler:
     # -- planning --------------------------------------------------------------------------------------------------
 
     def _plan_all(
-        self, status: store.Status, head: str, outcomes: tuple[Outcome, ...]
+        self, status: store.Status, fleet: store.Fleet, head: str, outcomes: tuple[Outcome, ...]
     ) -> tuple[Mapping[Key, Plan], Mapping[Key, tuple[Event, ...]]]:
         """Absorb and plan every placement that something may have happened to."""
         declared, now = None, self.clock.now()
@@ -275,10 +274,12 @@ class Reconciler:
             if last is not None and not mine and not due and head == self._planned_head:
                 plans[key] = last
                 continue
-            declared = declared or self._declarations(status)
+            declared = declared or self._declarations(status, fleet)
             state = status.placements.get(key, PlacementState(key=key))
             try:
-                plans[key], happened[key] = _plan(state, None if self.closing else declared, mine, now, last)
+                plans[key], happened[key] = _plan(state, declared, mine, now)
+                if self.closing:
+                    plans[key], happened[key] = _closed(state, mine, now, last or plans[key])
             except Exception as error:
                 logger.exception("the placement cannot be planned", placement=str(key))
                 self._holds[key] = f"InternalError: {error!r}"
@@ -332,7 +333,7 @@ class Reconciler:
                 f"({outcome.report.message}): the branch was set back; it holds until the branch catches up"
             )
 
-    def _declarations(self, status: store.Status) -> Declarations:
+    def _declarations(self, status: store.Status, fleet: store.Fleet) -> Declarations:
         view = self.derivation.view
         if view.head is None:
             raise TemporaryError("the watched branch has no commit")
@@ -340,8 +341,8 @@ class Reconciler:
             head=view.head,
             view=view,
             candidates=self.derivation.candidates(),
-            started_after=status.fleet.started_after,
-            rewritten_at=max((view.joints.get(one, -1) for one in status.fleet.acknowledged), default=-1),
+            started_after=fleet.started_after,
+            rewritten_at=max((view.joints.get(one, -1) for one in fleet.acknowledged), default=-1),
             clock_problem=self._clock_problem(status),
             deadline=timedelta(seconds=self.settings.stage_deadline_seconds),
         )
@@ -351,9 +352,8 @@ class Reconciler:
         ahead = codec.decode_time(status.time) - wall()
         if ahead <= _SKEW:
             return ""
-        return (
-            f"the newest status commit is {format_duration(ahead)} ahead of this clock: no wait passes until they agree"
-        )
+        told = format_duration(timedelta(seconds=round(ahead.total_seconds())))
+        return f"the newest status commit is {told} ahead of this clock: no wait passes until they agree"
 
     def _problems(self) -> tuple[Problem, ...]:
         head = self.derivation.view.head
@@ -503,25 +503,20 @@ class Reconciler:
 
 
 def _plan(
-    state: PlacementState,
-    declared: Declarations | None,
-    outcomes: tuple[Outcome, ...],
-    now: datetime,
-    last: Plan | None,
+    state: PlacementState, declared: Declarations, outcomes: tuple[Outcome, ...], now: datetime
 ) -> tuple[Plan, tuple[Event, ...]]:
-    """Absorb, then plan; without declarations nothing new is planned, as when the service ends."""
-    absorbed = absorb(state, outcomes, now)
-    folded = _folded(state, absorbed)
-    if declared is None:
-        return Plan(state=folded, waiting_for=last.waiting_for if last is not None else ()), absorbed
+    """Absorb, then plan."""
+    folded, heard = absorbed(state, outcomes, now)
     planned = plan(folded, declared, now)
-    return planned, (*absorbed, *planned.events)
+    return planned, (*heard, *planned.events)
 
 
-def _folded(state: PlacementState, events: tuple[Event, ...]) -> PlacementState:
-    for event in events:
-        state = apply_to_placement(state, event)
-    return state
+def _closed(
+    state: PlacementState, outcomes: tuple[Outcome, ...], now: datetime, last: Plan
+) -> tuple[Plan, tuple[Event, ...]]:
+    """Absorb alone, as when the service ends: nothing new is begun, and what waited still waits."""
+    folded, heard = absorbed(state, outcomes, now)
+    return Plan(state=folded, waiting_for=last.waiting_for), heard
 
 
 def _held_problem(key: Key, why: str) -> Problem:

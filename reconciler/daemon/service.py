@@ -22,6 +22,9 @@ logger = structlog.get_logger()
 _LONGEST_BACKOFF_SECONDS = 300.0
 _RACES = 5
 """How often a lost race is run again at once."""
+_GATHER_SECONDS = 0.04
+_GATHERINGS = 5
+"""So often at most a pass is put off because something more came in while it was waited for."""
 _REPACK_SECONDS = 6 * 3600
 
 
@@ -64,10 +67,18 @@ class Service:
                 self._one()
                 # the scheduler lives by the wall clock; should that be set back, this wait still ends
                 self._wake.wait(timeout=2 * self._poll)
-                self._wake.clear()
+                self._gather()
         finally:
             self._scheduler.shutdown(wait=False)
             self._finish()
+
+    def _gather(self) -> None:
+        """Wait while more comes in, a moment: members that were started together answer together."""
+        for _ in range(_GATHERINGS):
+            self._wake.clear()
+            if self._stop.is_set() or not self._wake.wait(timeout=_GATHER_SECONDS):
+                return
+        self._wake.clear()
 
     def _one(self) -> None:
         """Make a pass, and again at once while another daemon is faster; a fault is said and waited out."""

@@ -173,17 +173,26 @@ def placement_of(run: Key, name: str) -> Key:
 
 
 def _touched(states: Mapping[Key, PlacementState], files: Mapping[str, bytes]) -> dict[Key, str]:
-    """Find runs whose stored status is not the fold of their log."""
+    """Find placements and runs whose stored status is not the fold of their log."""
     found = {}
     for key, state in states.items():
-        for run in state.runs.values():
-            path = f"{layout.run_folder(run)}/run.yaml"
-            if files.get(path) != render_run(run):
-                found[key] = f"StatusTampered: {path} is not what its events say; restore it from the branch's history"
-        path = f"{layout.placement_folder(key)}/clusters.yaml"
-        if files.get(path) != render_clusters(state):
-            found[key] = f"StatusTampered: {path} is not what the events say; restore it from the branch's history"
+        try:
+            differing = [path for path, data in _stored(key, state) if files.get(path) != data]
+        except Exception as error:  # noqa: BLE001 - what somebody edited may fold to what cannot even be written
+            found[key] = f"StatusTampered: the log of {key} says what cannot be: {error!r}"
+            continue
+        if differing:
+            found[key] = (
+                f"StatusTampered: {differing[0]} is not what the events say; restore it from the branch's history"
+            )
     return found
+
+
+def _stored(key: Key, state: PlacementState) -> Iterator[tuple[str, bytes]]:
+    """Yield the files that must be what the events say."""
+    for run in state.runs.values():
+        yield f"{layout.run_folder(run)}/run.yaml", render_run(run)
+    yield f"{layout.placement_folder(key)}/clusters.yaml", render_clusters(state)
 
 
 def log_events(data: bytes) -> list[Event]:

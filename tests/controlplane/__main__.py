@@ -1,13 +1,18 @@
-"""`python -m tests.controlplane up|build`: members for a person to play with, and their programs ahead of time."""
+"""`python -m tests.controlplane up|run|build`: members for a person or a command, and their programs ahead of time."""
 
 import argparse
 import fcntl
+import json
+import os
 import shutil
 import signal
+import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from tests.controlplane import binaries
 from tests.controlplane.certificates import OpensslError
@@ -27,6 +32,8 @@ def main() -> int:
     try:
         if arguments.command == "build":
             _build()
+        elif arguments.command == "run":
+            return _run(arguments.words)
         else:
             _up(arguments.count, arguments.dir, complete=not arguments.quick)
     except (binaries.BinariesUnavailableError, OpensslError, ControlPlaneError, FolderRefusedError) as error:
@@ -46,6 +53,10 @@ def _arguments() -> argparse.Namespace:
     up.add_argument("--count", type=int, default=3, help="how many (default 3; about 500 MB each)")
     up.add_argument("--dir", type=Path, default=folder, help=f"where kubeconfigs and logs go (default {folder})")
     up.add_argument("--quick", action="store_true", help="API servers only: nothing rolls out, namespaces stay")
+    run = commands.add_parser("run", help="start three members for a command, and stop them when it ends")
+    run.add_argument(
+        "words", nargs="+", help="the command, after --; KUBECONFIG, or {KUBECONFIG} in a word, has a context a member"
+    )
     return parser.parse_args()
 
 
@@ -62,6 +73,34 @@ def _up(count: int, folder: Path, *, complete: bool) -> None:
         print("running until Ctrl-C", flush=True)
         while True:
             signal.pause()
+
+
+def _run(words: list[str]) -> int:
+    """Run a command with members of its own, and return its exit code."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with Members(3) as members:
+        merged = _merged([member.kubeconfig for member in members])
+        with tempfile.TemporaryDirectory(prefix="kubeconfig-") as folder:
+            file = Path(folder) / "config"
+            file.write_text(json.dumps(merged))
+            command = [word.replace("{KUBECONFIG}", str(file)) for word in words]
+            return subprocess.run(command, check=False, env={**os.environ, "KUBECONFIG": str(file)}).returncode
+
+
+def _merged(files: list[Path]) -> dict[str, Any]:
+    """Return one kubeconfig of many, with a user of its own for each context."""
+    documents = [json.loads(file.read_text()) for file in files]
+    names = [document["current-context"] for document in documents]
+    contexts = [{"name": name, "context": {"cluster": name, "user": name}} for name in names]
+    pairs = list(zip(names, documents, strict=True))
+    return {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": name, "cluster": document["clusters"][0]["cluster"]} for name, document in pairs],
+        "users": [{"name": name, "user": document["users"][0]["user"]} for name, document in pairs],
+        "contexts": contexts,
+        "current-context": names[0],
+    }
 
 
 @contextmanager

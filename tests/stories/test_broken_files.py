@@ -298,3 +298,51 @@ def test_a_run_as_old_as_the_status_branch_starts_where_init_was_told_so(world: 
     world.begins(start_existing=True)
     world.passes()
     assert world.run("web-1").end == "Succeeded"
+
+
+def test_a_badly_typed_secret_is_one_broken_file_and_everything_else_goes_on(rings: World):
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s", "namespace": "other"}}
+    bad = manifests.text({**secret, "stringData": {"port": 5432}})
+    rings.commits({"resources/other.yaml": bad, "runs/web-1.yaml": run("web-1")})
+    rings.passes()
+    assert rings.run("web-1").end == "Succeeded"
+    assert rings.problems() == ["resources/other.yaml: WrongShape"]
+    rings.commits("resources/other.yaml", bad.replace("5432", "'5432'"))
+    rings.passes()
+    assert rings.problems() == []
+    rings.restarts(wiped=True)
+    rings.passes()
+    assert rings.trouble == ""
+
+
+def test_a_commit_that_removes_a_selected_file_and_breaks_another_while_a_third_changes_costs_no_snapshot(rings: World):
+    """The removal is doubted until the broken file can be read; then the snapshots are those of the history."""
+    rings.commits("resources/app/old.yaml", manifests.config_map("x", "old"))
+    rings.passes()
+    rings.commits(
+        {
+            "resources/app/old.yaml": None,
+            "resources/unrelated.yaml": BROKEN,
+            "resources/app/settings.yaml": manifests.config_map("value2"),
+        }
+    )
+    rings.passes()
+    assert (rings.trouble, [one.index for one in rings.placement().snapshots]) == ("", [0, 1])
+    mended = rings.commits("resources/unrelated.yaml", manifests.namespace("unrelated"))
+    rings.commits("runs/web-1.yaml", run("web-1"))
+    rings.passes()
+    assert [(one.index, len(one.objects)) for one in rings.placement().snapshots] == [(0, 2), (1, 3), (2, 2)]
+    assert rings.placement().snapshots[2].commit == mended
+    assert rings.values("old") == {"canary": None, "east": None, "west": None}
+    assert rings.values() == {"canary": "value2", "east": "value2", "west": "value2"}
+
+
+def test_an_index_that_does_not_exist_is_final_although_the_strategy_is_missing_too(rings: World):
+    rings.commits("runs/web-1.yaml", run("web-1", index=1, strategy="later"))
+    rings.passes()
+    assert rings.run("web-1").failure_final
+    rings.commits("strategies/later.yaml", strategy(stage("canary"), stage("prod"), name="later"))
+    rings.commits("resources/app/settings.yaml", manifests.config_map("value2"))
+    rings.passes()
+    assert [one.index for one in rings.placement().snapshots] == [0, 1]
+    assert (rings.run("web-1").pin, rings.started("web-1")) == (None, [])

@@ -178,3 +178,30 @@ def test_content_that_was_changed_on_the_member_before_it_was_seen_healthy_is_de
     rings.passes(seconds=10)
     assert rings.value("canary") == "value1"
     assert rings.run("web-1").end == "Succeeded"
+
+
+@pytest.mark.parametrize("how", ["withdrawn", "stopped"])
+def test_a_cluster_that_departs_is_delivered_to_no_longer_whatever_its_run_does(rings: World, how: str):
+    rings.breaks("canary")
+    rings.commits("runs/web-1.yaml", run("web-1"))
+    rings.passes()
+    rings.commits("runs/web-1.yaml", None if how == "withdrawn" else run("web-1", state="Stop"))
+    rings.passes()
+    assert rings.running() == {"canary"}
+    rings.leaves("canary")
+    rings.passes()
+    assert (rings.running(), rings.daemons[0].hands._jobs) == (set(), {})
+    assert rings.run("web-1").stages[0].clusters[0].departed_at is not None
+
+
+@pytest.mark.parametrize("ready", [True, False], ids=["done", "in flight"])
+def test_a_cluster_that_departed_does_not_keep_the_next_run_from_starting(rings: World, ready):
+    if not ready:
+        rings.breaks("canary")
+    rings.commits("runs/web-1.yaml", run("web-1"))
+    rings.passes()
+    rings.commits({"runs/web-1.yaml": None, "clusters/canary.yaml": None})
+    rings.commits({"runs/web-2.yaml": run("web-2")})
+    rings.passes()
+    assert (rings.run("web-2").failure, rings.run("web-2").end) == ("", "Succeeded")
+    assert rings.started("web-2") == ["east", "west"]

@@ -363,3 +363,12 @@ def test_what_is_removed_from_the_content_is_removed_from_the_members(rings: Wor
     rings.passes()
     assert rings.values("more") == {"canary": None, "east": None, "west": None}
     assert rings.values() == {"canary": "value1", "east": "value1", "west": "value1"}
+
+
+def test_a_wait_may_be_half_a_second(rings: World):
+    rings.commits("strategies/rings.yaml", strategy(stage("canary", wait="0.5s"), stage("prod")))
+    rings.commits("runs/web-1.yaml", run("web-1"))
+    rings.passes(seconds=0.4)
+    assert rings.stages("web-1") == {"canary": "Waiting", "prod": ""}
+    rings.passes(seconds=0.1)
+    assert rings.run("web-1").end == "Succeeded"

@@ -1,0 +1,48 @@
+"""What `describe cluster` adds when the member can be asked: who answers, what is there, what of it is not well."""
+
+from pathlib import Path
+
+from reconciler.commands.members import Answer, Running, ask_all, asking, settings_of, unreachable, unwell_of
+from reconciler.commands.opening import Fleet
+from reconciler.commands.present import fields, small_table
+
+
+def member_lines(fleet: Fleet, cluster: str, file: Path | None, members: Path | None, repo: str) -> list[str]:
+    """Ask a member, and return what it said; raises UsageError for settings that cannot be used."""
+    settings = settings_of(file, members, repo)
+    if settings is None:
+        return []
+    answers = ask_all([cluster], asking(fleet, settings, thoroughly=True))
+    return _lines(answers.get(cluster) or unreachable("it was not asked"))
+
+
+def _lines(answer: Answer) -> list[str]:
+    names = ("message", "type", "server", "folder", "version", "uid", "user")
+    titles = {"uid": "Cluster UID"}
+    pairs = [(titles.get(name, name.capitalize()), answer.fact(name)) for name in names if answer.fact(name)]
+    lines = ["Member:", *fields([("Reachable", _yes(answer.reachable)), *pairs], "  ")]
+    lines.append("On The Member:" + ("" if answer.running else "  <none>"))
+    if answer.running:
+        header = ("Placement", "Snapshot", "Hash", "Since Run", "Complete", "Objects", "As Delivered")
+        lines += small_table(header, (_row(answer, one) for one in answer.running))
+    unwell = list(unwell_of(answer))
+    if unwell:
+        lines += ["Not As Delivered:", *small_table(("Placement", "Object", "Why"), unwell)]
+    return lines
+
+
+def _row(answer: Answer, running: Running) -> tuple[str, ...]:
+    report = answer.reports.get(running.placement)
+    return (
+        running.placement if running.ours else f"{running.placement} (another repository's)",
+        "" if running.index is None else str(running.index),
+        (running.hash or "")[:7],
+        running.run or "<unknown>",
+        _yes(running.hash is not None),
+        str(running.objects),
+        "<unknown>" if report is None else _yes(report.healthy),
+    )
+
+
+def _yes(answer: bool) -> str:
+    return "Yes" if answer else "No"
