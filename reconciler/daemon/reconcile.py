@@ -223,7 +223,7 @@ class Reconciler:
             if joint in status.fleet.follows:
                 return status.fleet
             return replace(status.fleet, follows={**status.fleet.follows, joint: old})
-        if log.is_ancestor(git, head, old):
+        if log.exists(git, old) and log.is_ancestor(git, head, old):
             raise HeldError(
                 f"StaleHead: the remote shows {head[:7]}, which is older than the recorded head {old[:7]}: probably a "
                 "stale replica; nothing is touched until it catches up"

@@ -201,11 +201,11 @@ def exists(git: Git, sha: str) -> bool:
 
 
 def is_ancestor(git: Git, old: str, new: str) -> bool:
-    """Tell whether `old` is `new` or an ancestor of it. What is not there has and is no ancestor."""
+    """Tell whether `old` is `new` or an ancestor of it. A commit that is not there is nobody's ancestor."""
     try:
         return _is_ancestor(git, check_sha(old), check_sha(new))
     except GitError:
-        if exists(git, old) and exists(git, new):
+        if exists(git, old):
             raise
         return False
 

@@ -182,7 +182,7 @@ def moments(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path
             _tells(tour)
         finally:
             tour.ends()
-        yield tour.moments
+    yield tour.moments
 
 
 class Output:

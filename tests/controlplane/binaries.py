@@ -53,6 +53,10 @@ QUICK = ("etcd", "kube-apiserver", "kubectl")  # what a member without controlle
 COMPLETE = _KUBERNETES.programs + _KWOK.programs
 
 
+# as it was when this was imported: tests move the home folder while they run, and what is built is kept in the real one
+_HOME = {"HOME": str(Path.home()), **({"XDG_CACHE_HOME": xdg} if (xdg := os.environ.get("XDG_CACHE_HOME")) else {})}
+
+
 def say_nothing(_: str) -> None:
     """Be the `say` of callers who want no progress."""
 
@@ -97,8 +101,7 @@ def _in_cache(name: str) -> Path:
 
 def cache() -> Path:
     """Return the folder that keeps what was built; it may not exist yet."""
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root, "reconciler-controlplane")
+    return Path(_HOME.get("XDG_CACHE_HOME") or Path(_HOME["HOME"], ".cache"), "reconciler-controlplane")
 
 
 def _folder(module: Module) -> Path:
@@ -123,7 +126,7 @@ def _build(module: Module, say: Say) -> None:
 
 def _compile(go: str, module: Module, destination: Path, say: Say) -> None:
     say(f"building {', '.join(module.programs)} with {go}: some minutes, once for this version")
-    environment = {**os.environ, "CGO_ENABLED": "0", "GOBIN": str(destination), "GOWORK": "off", "GOFLAGS": ""}
+    environment = {**os.environ, **_HOME, "CGO_ENABLED": "0", "GOBIN": str(destination), "GOWORK": "off", "GOFLAGS": ""}
     done = subprocess.run(
         [go, *_RECIPE], cwd=module.folder, env=environment, capture_output=True, text=True, check=False
     )

@@ -42,7 +42,7 @@ def test_a_pull_that_is_learnt_of_at_a_head_already_derived_changes_no_identity(
     second.step()
     uid = rings.run("web-1").uid
     rings.rewrites(merge)
-    rings.passes()
+    first.settles()
     assert rings.status().fleet.follows == {merge: recorded}
     assert [(one.uid, one.end) for one in rings.runs()] == [(uid, "Succeeded")]
     assert rings.events("web-1").count("RunStarted") == 1

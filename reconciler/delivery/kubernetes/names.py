@@ -6,6 +6,7 @@ another path, `x?force=true` add a parameter, `x/status` reach a sub-resource.
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import quote, unquote
 
 from reconciler.core.actions import Reason
@@ -78,6 +79,7 @@ def path_of(resource: Resource, namespace: str, name: str = "") -> str:
     return joined(*root, resource.version, *scope, resource.plural, *((name,) if name else ()))
 
 
+@lru_cache(maxsize=16_384)
 def joined(*segments: str) -> str:
     """Return the path of exactly these segments, each percent-encoded; one that would not stay one is our mistake."""
     path = "/" + "/".join(quote(segment, safe=":") for segment in segments)

@@ -1,0 +1,120 @@
+"""From a kubeconfig to a way in: as many at once as there are members, certificates from memory, contexts shared."""
+
+import base64
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+from typing import Any
+
+import pytest
+
+from reconciler.delivery.kubernetes import credentials
+from reconciler.delivery.kubernetes.settings import MemberSettings
+from reconciler.errors import UsageError
+from tests.controlplane.certificates import Authority, Certificate
+
+THREADS = 50
+EXEC = "client.authentication.k8s.io/v1"
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """A certificate authority."""
+    return Authority(tmp_path_factory.mktemp("authority") / "ca", "test")
+
+
+@pytest.fixture(scope="module")
+def client(authority: Authority) -> Certificate:
+    """A client certificate."""
+    return authority.client("client", "us")
+
+
+def data(file: Path) -> str:
+    return base64.b64encode(file.read_bytes()).decode()
+
+
+def load(tmp_path: Path, authority: Authority, user: dict[str, Any], **settings: Any) -> credentials.Access:
+    cluster = {"server": "https://127.0.0.1:6443", "certificate-authority-data": data(authority.certificate.cert)}
+    document = {
+        "clusters": [{"name": "c", "cluster": cluster}],
+        "users": [{"name": "u", "user": user}],
+        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+        "current-context": "x",
+    }
+    file = tmp_path / "kubeconfig"
+    file.write_text(json.dumps(document))
+    return credentials.load(MemberSettings(cluster="m", kubeconfig=file, **settings))
+
+
+@pytest.mark.parametrize("via_program", [False, True], ids=["kubeconfig", "exec"])
+def test_many_members_with_the_same_certificate_are_loaded_at_once(
+    tmp_path: Path, authority: Authority, client: Certificate, *, via_program: bool
+):
+    """Each load has files of its own, if any, that no other load takes away."""
+    user: dict[str, Any] = {"client-certificate-data": data(client.cert), "client-key-data": data(client.key)}
+    if via_program:
+        status = {"clientCertificateData": client.cert.read_text(), "clientKeyData": client.key.read_text()}
+        (tmp_path / "answer").write_text(json.dumps({"apiVersion": EXEC, "kind": "ExecCredential", "status": status}))
+        user = {"exec": {"apiVersion": EXEC, "command": "cat", "args": [str(tmp_path / "answer")]}}
+    settings = MemberSettings(cluster="m", kubeconfig=tmp_path / "kubeconfig", allow_exec=True)
+    load(tmp_path, authority, user, allow_exec=True)
+    together = Barrier(THREADS)
+
+    def one(_: int) -> bool:
+        together.wait()
+        return all(credentials.load(settings).trust is not None for _ in range(4))
+
+    with ThreadPoolExecutor(THREADS) as threads:
+        assert list(threads.map(one, range(THREADS))) == [True] * THREADS
+
+
+def test_members_of_one_authority_share_what_they_trust_and_nothing_that_proves_who_we_are(
+    tmp_path: Path, authority: Authority, client: Certificate
+):
+    first, second = (load(tmp_path, authority, {"token": token}) for token in ("one", "two"))
+    assert first.trust is second.trust
+    assert (first.headers, second.headers) == ({"Authorization": "Bearer one"}, {"Authorization": "Bearer two"})
+    user = {"client-certificate": str(client.cert), "client-key": str(client.key)}
+    third, fourth = (load(tmp_path, authority, user) for _ in range(2))
+    assert len({id(one.trust) for one in (first, third, fourth)}) == 3
+
+
+@pytest.mark.parametrize(
+    ("user", "authorization"),
+    [
+        ({"token": "t\n"}, "Bearer t"),
+        ({"token": "t", "tokenFile": "nowhere"}, "Bearer t"),
+        ({"tokenFile": "token"}, "Bearer from-the-file"),
+        ({"username": "u", "password": "p"}, "Basic dTpw"),
+        ({"username": "u", "password": "p", "token": "t"}, "Bearer t"),
+        ({}, None),
+        ({"token": ""}, None),
+    ],
+)
+def test_credentials_become_one_header(tmp_path: Path, authority: Authority, user: dict[str, Any], authorization):
+    """Paths are relative to the kubeconfig; a token goes before a password."""
+    (tmp_path / "token").write_text("from-the-file\n")
+    assert load(tmp_path, authority, user).headers.get("Authorization") == authorization
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        ({}, "answered without a token"),
+        ({"clientCertificateData": "x"}, "answered without a token"),
+        (None, "missing key 'status'"),
+    ],
+)
+def test_a_program_that_answers_with_nothing_of_use_is_named(tmp_path: Path, authority: Authority, status, said):
+    answer = {"apiVersion": EXEC, "kind": "ExecCredential", **({"status": status} if status is not None else {})}
+    (tmp_path / "answer").write_text(json.dumps(answer))
+    user = {"exec": {"apiVersion": EXEC, "command": "cat", "args": [str(tmp_path / "answer")]}}
+    with pytest.raises(UsageError, match=said):
+        load(tmp_path, authority, user, allow_exec=True)
+
+
+def test_a_program_that_is_not_there_is_named(tmp_path: Path, authority: Authority):
+    user = {"exec": {"apiVersion": EXEC, "command": "no-such-program-here"}}
+    with pytest.raises(UsageError, match="no-such-program-here"):
+        load(tmp_path, authority, user, allow_exec=True)
