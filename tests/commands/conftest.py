@@ -170,7 +170,7 @@ def _tells(tour: Tour) -> None:
 
 
 @pytest.fixture(scope="session")
-def moments(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]:
+def moments(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Return the repositories by the name of their moment."""
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("tour")
@@ -182,7 +182,7 @@ def moments(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path
             _tells(tour)
         finally:
             tour.ends()
-    yield tour.moments
+    return tour.moments
 
 
 class Output:

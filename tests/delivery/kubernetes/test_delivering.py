@@ -306,3 +306,38 @@ def test_more_than_the_ceiling_is_not_pruned_and_the_setting_is_named(site):
     assert len(site.names("configmap")) == 12
     well(site.through(pruneShare=1).again())
     assert site.names("configmap") == {"c0"}
+
+
+# -- many at once
+
+
+def test_many_new_objects_are_looked_for_by_one_list_of_names(site, monkeypatch):
+    asked = []
+    connection = site.delivery._store.api.connection
+    plain = connection.request
+    monkeypatch.setattr(connection, "request", lambda *some, **more: asked.append(some[:2]) or plain(*some, **more))
+    well(site.delivers(*(site.config_map(f"c{number}") for number in range(12))))
+    path = f"/api/v1/namespaces/{site.namespace}/configmaps"
+    assert [method for method, where in asked if where.startswith(f"{path}/")] == ["PATCH"] * 12
+    assert asked.count(("GET", path)) == 3  # by our label, the names of all, and by our label when it is done
+
+
+def test_among_many_new_objects_one_that_is_there_already_is_seen(site):
+    site.kubectl("create", "configmap", "c1", "--from-literal=key=theirs")
+    report = site.delivers(*(site.config_map(f"c{number}") for number in range(5)), take_over="Never")
+    assert [(one.object, one.reason) for one in report.results] == [(f"ConfigMap {site.namespace}/c1", Reason.CONFLICT)]
+    assert site.get("configmap", "c1")["data"] == {"key": "theirs"}
+    assert site.names("configmap") == {f"c{number}" for number in range(5)}
+
+
+def test_what_a_new_namespace_brings_of_its_own_is_seen(site):
+    """The names are asked for wave by wave: a member puts objects into a namespace as soon as it is made."""
+    name = f"{site.namespace}-new"
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+    maps = [
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": one, "namespace": name}, "data": {"key": "1"}}
+        for one in ("a", "b", "c")
+    ]
+    well(site.delivers(namespace, *maps))
+    well(site.delivers(namespace, *maps))
+    site.withdraws()
