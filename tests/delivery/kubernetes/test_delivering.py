@@ -328,16 +328,3 @@ def test_among_many_new_objects_one_that_is_there_already_is_seen(site):
     assert [(one.object, one.reason) for one in report.results] == [(f"ConfigMap {site.namespace}/c1", Reason.CONFLICT)]
     assert site.get("configmap", "c1")["data"] == {"key": "theirs"}
     assert site.names("configmap") == {f"c{number}" for number in range(5)}
-
-
-def test_what_a_new_namespace_brings_of_its_own_is_seen(site):
-    """The names are asked for wave by wave: a member puts objects into a namespace as soon as it is made."""
-    name = f"{site.namespace}-new"
-    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
-    maps = [
-        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": one, "namespace": name}, "data": {"key": "1"}}
-        for one in ("a", "b", "c")
-    ]
-    well(site.delivers(namespace, *maps))
-    well(site.delivers(namespace, *maps))
-    site.withdraws()
