@@ -9,11 +9,11 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /src
 COPY requirements.lock ./
 RUN python3 -m venv /build \
- && /build/bin/pip install --quiet --no-compile --require-hashes --only-binary :all: --requirement requirements.lock
+ && /build/bin/pip install --quiet --no-compile --no-deps --require-hashes --only-binary :all: --requirement requirements.lock
 
 COPY requirements-runtime.lock ./
 RUN python3 -m venv /opt/reconciler \
- && /opt/reconciler/bin/pip install --quiet --require-hashes --only-binary :all: --requirement requirements-runtime.lock
+ && /opt/reconciler/bin/pip install --quiet --no-deps --require-hashes --only-binary :all: --requirement requirements-runtime.lock
 
 COPY . ./
 RUN /build/bin/python -m build --quiet --wheel --no-isolation --outdir /dist \

@@ -64,13 +64,15 @@ image-test: ## build the image on a base made here, run it read-only and as nobo
 clean: ## forget what can be made again
 	rm -rf $(VENV) $(VENV)-lock build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage
 
+# The lock is complete, so pip resolves nothing (a release newer than the lock cannot get in its way).
 # A changed lock makes the environment from nothing, so that no package stays behind; a changed pyproject.toml only
 # installs the project again. Each mark is written last: what was interrupted is begun anew.
 $(LOCKED): requirements.lock
 	@rm -rf $(VENV)
 	@echo "making $(VENV) from requirements.lock"
 	@$(call python) -m venv $(VENV)
-	@$(PIP) install --require-hashes --only-binary :all: --requirement requirements.lock
+	@$(PIP) install --no-deps --require-hashes --only-binary :all: --requirement requirements.lock
+	@$(PIP) check
 	@touch $@
 
 $(READY): $(LOCKED) pyproject.toml

@@ -58,7 +58,7 @@ def installed(shipped: Shipped, tmp_path_factory: pytest.TempPathFactory) -> Ins
     lock = str(ROOT / "requirements-runtime.lock")
     for command in (
         [sys.executable, "-m", "venv", str(folder)],
-        [*pip, "--no-compile", "--only-binary", ":all:", "--require-hashes", "--requirement", lock],
+        [*pip, "--no-compile", "--no-deps", "--only-binary", ":all:", "--require-hashes", "--requirement", lock],
         [*pip, "--no-deps", "--no-index", str(shipped.wheel)],
     ):
         done = _run(*command, cwd=folder.parent)
