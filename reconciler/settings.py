@@ -28,6 +28,8 @@ class Settings:
     """How often the remote is asked for its heads when nothing else happens; a tenth of jitter is added."""
     stage_deadline_seconds: float = 300.0
     """How long a cluster may be in flight before its run says that it is stuck."""
+    removal_grace_period_seconds: float = 600.0
+    """How long what a removed placement put on the members stays there, so that adding it again changes nothing."""
     min_push_interval_seconds: float | None = None
     """Results that free no slot and open no gate may wait this long; None: 0 for local remotes, else 2."""
     state_dir: Path = Path(".reconciler")
@@ -48,6 +50,7 @@ _NAMES: Mapping[str, tuple[str, type | tuple[type, ...]]] = {
     "statusBranch": ("status_branch", str),
     "pollPeriodSeconds": ("poll_period_seconds", (int, float)),
     "stageDeadlineSeconds": ("stage_deadline_seconds", (int, float)),
+    "removalGracePeriodSeconds": ("removal_grace_period_seconds", (int, float)),
     "minPushIntervalSeconds": ("min_push_interval_seconds", (int, float)),
     "stateDir": ("state_dir", str),
     "delivery": ("delivery", dict),

@@ -221,6 +221,23 @@ class World:
         """Commit the removal of files."""
         return self.commits(dict.fromkeys(paths), message=message or "Remove " + ", ".join(paths))
 
+    def reverts(self, *commits: str, message: str = "") -> str:
+        """Do what `git revert` (of a merge: with `-m 1`) does to these commits, as one commit with git's sentences."""
+        changes: dict[str, str | None] = {}
+        for commit in commits:
+            base = self._first_parent(commit)
+            changes |= self._changes(commit, base)
+        texts = []
+        for commit in commits:
+            of_merge = len(servers.git(self.remote, "rev-list", "--parents", "-n", "1", commit).split()) > 2
+            to = f", reversing\nchanges made to {self._first_parent(commit)}" if of_merge else ""
+            texts.append(f"This reverts commit {commit}{to}.")
+        subject = servers.git(self.remote, "log", "-1", "--format=%s", commits[0])
+        return self.commits(changes, message=message or f'Revert "{subject}"\n\n' + "\n".join(texts))
+
+    def _first_parent(self, commit: str) -> str:
+        return servers.git(self.remote, "rev-parse", f"{commit}^1")
+
     def branches(self, name: str) -> None:
         """Begin a branch at the watched one's head."""
         self._bases[name] = self.head()

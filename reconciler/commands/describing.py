@@ -123,7 +123,7 @@ def _run(subject: _Subject) -> Iterator[str]:
             pairs.append(("Next", wait.command))
     if run is not None and run.pin is not None:
         pairs += [
-            ("Snapshot", f"{run.pin.snapshot_index} ({run.pin.hash[:7]}), as of commit {run.pin.snapshot_commit[:7]}"),
+            ("Snapshot", f"{run.pin.label}, as of commit {run.pin.snapshot_commit[:7]}"),
             ("Policy Snapshot", str(run.pin.policy_index)),
             ("Initialized At", f"commit {run.pin.commit[:7]}"),
         ]

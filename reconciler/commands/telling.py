@@ -57,9 +57,9 @@ def waits_for(run: RunStatus | None) -> tuple[Wait, ...]:
     if run.state is not State.RUN:
         word = "stopped" if run.state is State.STOP else "initialized"
         return (Wait(message=f"the run is {word}: set spec.state to Run"),)
-    if run.current is None or run.started_at is None:
+    if run.stage is None or run.started_at is None:
         return (Wait(message="the daemon has not gone on yet"),)
-    return tuple(_stage_waits(run, run.stages[run.current])) or (Wait(message="the daemon has not gone on yet"),)
+    return tuple(_stage_waits(run, run.stage)) or (Wait(message="the daemon has not gone on yet"),)
 
 
 def _stage_waits(run: RunStatus, stage: StageFacts) -> Iterator[Wait]:
@@ -101,17 +101,16 @@ def branch_of(name: str, kind: str, run: RunStatus | None, members: Mapping[str,
         notes = tuple(one.message for one in waits_for(run))
         return Branch(name=f"{name}  {kind}", mark=_run_mark(run, state), state=state, notes=notes)
     details = (
-        f"snapshot {run.pin.snapshot_index} {run.pin.hash[:7]}",
+        f"snapshot {run.pin.label}",
         f"strategy {run.spec['stagedRolloutStrategyName']}@{run.pin.commit[:7]}",
     )
-    stages = [*run.stages, *([run.deletion] if run.deletion is not None and run.deletion.clusters else [])]
     return Branch(
         name=f"{name}  {kind}",
         mark=_run_mark(run, state),
         state=state,
         details=details,
         notes=(run.end_message,) if run.end_message else (),
-        children=tuple(_stage(run, stage, members, now) for stage in stages),
+        children=tuple(_stage(run, stage, members, now) for stage in run.shown_stages),
     )
 
 

@@ -99,9 +99,9 @@ class _Target:
     def _asked(self, run: "RunStatus | None") -> str:
         from reconciler.commands.telling import approve_command, open_gates  # noqa: PLC0415
 
-        if run is None or run.end is not None or run.current is None:
+        if run is None or run.end is not None or run.stage is None:
             return ""
-        stage = run.stages[run.current]
+        stage = run.stage
         gate = next((one for one in open_gates(stage) if one.request), None)
         if gate is None:
             return ""

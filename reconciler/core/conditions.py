@@ -14,6 +14,7 @@ from reconciler.core.status import (
     ClusterFacts,
     End,
     Gate,
+    Pin,
     PlacementState,
     PolicySnapshot,
     Record,
@@ -95,11 +96,9 @@ def _stopping(run: RunStatus) -> Condition:
 
 
 def _stuck(run: RunStatus) -> Condition | None:
-    if run.current is None:
-        return None
-    stage = run.stages[run.current]
-    names = [one.name for one in stage.clusters if one.is_stuck]
-    if not names:
+    stage = run.stage
+    names = [one.name for one in stage.clusters if one.is_stuck] if stage is not None else []
+    if stage is None or not names:
         return None
     shown = ", ".join(names[:_SHOWN]) + ("..." if len(names) > _SHOWN else "")
     message = (
@@ -110,11 +109,9 @@ def _stuck(run: RunStatus) -> Condition | None:
 
 
 def _waiting(run: RunStatus) -> Condition | None:
-    if run.current is None:
-        return None
-    stage = run.stages[run.current]
-    side = waiting_side(stage)
-    if side is None:
+    stage = run.stage
+    side = waiting_side(stage) if stage is not None else None
+    if stage is None or side is None:
         return None
     message = f"The updateRun is waiting for {side}-stage tasks in stage {stage.name} to complete"
     return _progressing("False", "UpdateRunWaiting", message)
@@ -145,7 +142,7 @@ def _initialized(run: RunStatus) -> dict[str, Any] | None:
             type="Initialized",
             status="True",
             reason="UpdateRunInitializedSuccessfully",
-            message=f"{run.key.kind} initialized successfully",
+            message=f"{run.key.kind} initialized successfully{_left(run.pin)}",
         )
         return _at(condition, run.initialized_at, run.generation)
     if run.end is End.NOT_STARTED and run.ended_at is not None:
@@ -155,6 +152,11 @@ def _initialized(run: RunStatus) -> dict[str, Any] | None:
     else:
         return None
     return _at(Condition(type="Initialized", status="False", reason=reason, message=message), since, run.generation)
+
+
+def _left(pin: Pin) -> str:
+    """Say which clusters a rollback does not touch."""
+    return f"; left as they are, because a newer run wrote them: {', '.join(pin.left)}" if pin.left else ""
 
 
 def _succeeded(run: RunStatus) -> Condition | None:
@@ -204,7 +206,7 @@ def _run_status(run: RunStatus) -> dict[str, Any]:
         "deletionStageStatus": _deletion_object(run, run.deletion),
         "policyObservedClusterCount": pin.cluster_count,
         "policySnapshotIndexUsed": str(pin.policy_index),
-        "resourceSnapshotIndexUsed": str(pin.snapshot_index),
+        "resourceSnapshotIndexUsed": str(pin.snapshot_index) if pin.snapshot_index >= 0 else "",
         "stagedUpdateStrategySnapshot": dict(pin.strategy),
         "stagesStatus": [_stage_object(run, number) for number in range(len(run.stages))],
     }
@@ -218,12 +220,12 @@ _DONE = "All clusters in the stage are updated and after-stage tasks are complet
 
 def stage_progress(run: RunStatus, number: int) -> Condition | None:
     """Return a stage's `Progressing` condition; None for a stage that is still to come."""
-    stage = run.stages[number]
+    stage = run.all_stages[number]
     if stage.skipped:
         return _progressing("False", "StageUpdatingSkippedNoClusters", _SKIPPED)
     if stage.ended_at is not None:
         return _progressing("False", "StageUpdatingSucceeded", _DONE)
-    if number != run.current or run.pin is None:
+    if run.pin is None or (number != run.current and not (run.reverts and stage.started_at)):
         return None
     if run.end is not None:
         started = stage.started_at is not None
@@ -271,8 +273,7 @@ def _stage_object(run: RunStatus, number: int) -> dict[str, Any]:
 
 
 def _deletion_object(run: RunStatus, stage: StageFacts) -> dict[str, Any]:
-    progress = _progressing("False", "StageUpdatingSucceeded", _DONE) if stage.ended_at is not None else None
-    conditions = _stage_conditions(stage, progress, run.generation)
+    conditions = _stage_conditions(stage, stage_progress(run, len(run.stages)), run.generation)
     return {
         "clusters": [_cluster_object(run, one) for one in stage.clusters],
         **({"conditions": conditions} if conditions else {}),
@@ -417,7 +418,7 @@ def availability(state: PlacementState) -> tuple[Condition, ...]:
         return ()
     if not state.scheduled:
         return (scheduled,)
-    records = [state.records.get(name) for name in state.scheduled]
+    records = [state.running(name) for name in state.scheduled]
     return (scheduled, *(_external(state, records) or _rolled_out(state, [one for one in records if one])))
 
 
@@ -490,7 +491,7 @@ def _rolled_out(state: PlacementState, records: list[Record]) -> tuple[Condition
 
 def observed_index(state: PlacementState) -> str:
     """Return the snapshot index that every chosen cluster was told to run; empty when they differ."""
-    indices = {record.index if (record := state.records.get(name)) else None for name in state.scheduled}
+    indices = {record.index if (record := state.running(name)) else None for name in state.scheduled}
     return str(indices.pop()) if len(indices) == 1 and None not in indices else ""
 
 
@@ -528,7 +529,7 @@ def _identifier(text: str) -> dict[str, str]:
 
 
 def _cluster_status(state: PlacementState, name: str) -> dict[str, Any]:
-    record = state.records.get(name)
+    record = state.running(name)
     failed = _failed_placements(state, record)
     conditions = [_at(one, since, state.generation) for one, since in _cluster_conditions(state, name, record)]
     return {

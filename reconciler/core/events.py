@@ -11,7 +11,7 @@ from typing import Any
 from reconciler.core import codec
 from reconciler.core.actions import ObjectResult, Reason
 from reconciler.core.model import Body, Key
-from reconciler.core.status import ApprovalFact, Delivered, Pin, PolicySnapshot, Snapshot, When
+from reconciler.core.status import ApprovalFact, Delivered, Pin, PinnedCluster, PolicySnapshot, Snapshot, When
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +28,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSeen(Event):
-    """A run appeared in the repository; always the first event of its log."""
+    """A run appeared in the repository, or a rollback by the revert of others; always the first event of its log."""
 
     format: int = 0
     key: Key
@@ -38,6 +38,7 @@ class RunSeen(Event):
     generation: int
     spec: Body
     annotations: Body = field(default_factory=dict)
+    reverts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +75,12 @@ class RunInitialized(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStarted(Event):
-    """The run begins to act; older runs of the placement are superseded."""
+    """The run begins to act; older runs of the placement are superseded.
+
+    `deletions` are the clusters that hold content of the placement without being chosen any more.
+    """
+
+    deletions: tuple[PinnedCluster, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,9 +192,14 @@ class RunSuperseded(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunWithdrawn(Event):
-    """The run's file is gone: nothing new starts, clusters keep what they have."""
+    """The run's file is gone, or its placement: nothing new starts, clusters keep what they have.
+
+    `rollback` names the rollback that takes it back, where the removal is a revert.
+    """
 
     commit: str
+    placement_removed: bool = False
+    rollback: str = ""
 
 
 # -- events of a placement ------------------------------------------------------------------------------------
@@ -244,6 +255,25 @@ class PlacementScheduled(Event):
     commit: str
     clusters: tuple[str, ...] = ()
     refusal: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WithdrawalStarted(Event):
+    """The intent to remove from a cluster what a removed placement put there; its `seq` is the fence."""
+
+    cluster: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WithdrawalReported(Event):
+    """What a member answered about such a removal changed."""
+
+    cluster: str
+    intent: int
+    reason: Reason
+    object: str = ""
+    message: str = ""
+    results: tuple[ObjectResult, ...] = ()
 
 
 # -- the text of the log ------------------------------------------------------------------------------------------

@@ -38,6 +38,8 @@ from reconciler.core.events import (
     SnapshotMade,
     StageCompleted,
     StageSkipped,
+    WithdrawalReported,
+    WithdrawalStarted,
 )
 from reconciler.core.model import Body, Key
 from reconciler.core.status import (
@@ -46,6 +48,7 @@ from reconciler.core.status import (
     End,
     Gate,
     Pin,
+    PinnedCluster,
     PinnedStage,
     PlacementState,
     Progress,
@@ -100,6 +103,7 @@ def _seen(run: RunStatus | None, event: RunSeen) -> RunStatus:
         state=_state(event.spec),
         first_seq=event.seq,
         annotations=event.annotations,
+        reverts=event.reverts,
     )
 
 
@@ -137,18 +141,25 @@ def _initialized(run: RunStatus, event: RunInitialized) -> RunStatus:
         failed_at=None,
         initialized_at=event.now,
         stages=tuple(_stage(one) for one in event.pin.stages),
-        deletion=StageFacts(
-            name="kubernetes-fleet.io/deleteStage",
-            limit=len(event.pin.deletions),
-            clusters=tuple(ClusterFacts(name=one.name, uid=one.uid, hash="") for one in event.pin.deletions),
-        ),
+        deletion=_deletion(event.pin.deletions),
     )
+
+
+def _deletion(clusters: tuple[PinnedCluster, ...]) -> StageFacts:
+    """Return the delete stage: no gates, all at once."""
+    return StageFacts(
+        name="kubernetes-fleet.io/deleteStage", limit=len(clusters), clusters=tuple(_cluster(one) for one in clusters)
+    )
+
+
+def _cluster(pinned: PinnedCluster) -> ClusterFacts:
+    return ClusterFacts(name=pinned.name, uid=pinned.uid, hash=pinned.hash, restores=pinned.restores)
 
 
 def _stage(pinned: PinnedStage) -> StageFacts:
     gates = [Gate(task=task, when=When.BEFORE) for task in pinned.before]
     gates += [Gate(task=task, when=When.AFTER) for task in pinned.after]
-    clusters = tuple(ClusterFacts(name=one.name, uid=one.uid, hash=one.hash) for one in pinned.clusters)
+    clusters = tuple(_cluster(one) for one in pinned.clusters)
     return StageFacts(name=pinned.name, limit=pinned.limit, clusters=clusters, gates=tuple(gates))
 
 
@@ -156,26 +167,32 @@ def _started(run: RunStatus, event: RunStarted) -> RunStatus:
     _require(run, event, holds=run.pin is not None and run.end is None, otherwise="it is not initialized, or over")
     _require(run, event, holds=run.started_at is None, otherwise="it was started before")
     _require(run, event, holds=run.state is State.RUN, otherwise=f"its state is {run.state}")
-    return replace(run, started_at=event.now)
+    return replace(run, started_at=event.now, deletion=_deletion(event.deletions))
+
+
+def _stage_at(run: RunStatus, event: Event, number: int) -> StageFacts:
+    """Return a stage by its number; the delete stage has the last one."""
+    _require(run, event, holds=0 <= number < len(run.all_stages), otherwise=f"there is no stage {number}")
+    return run.all_stages[number]
 
 
 def _change_stage(run: RunStatus, event: Event, number: int, change: Callable[[StageFacts], StageFacts]) -> RunStatus:
-    _require(run, event, holds=0 <= number < len(run.stages), otherwise=f"there is no stage {number}")
-    stages = list(run.stages)
-    stages[number] = change(stages[number])
-    return replace(run, stages=tuple(stages))
+    changed = change(_stage_at(run, event, number))
+    if number == len(run.stages):
+        return replace(run, deletion=changed)
+    return replace(run, stages=(*run.stages[:number], changed, *run.stages[number + 1 :]))
 
 
 def _require_current(run: RunStatus, event: Event, number: int) -> None:
     _require(run, event, holds=run.state is not State.STOP, otherwise="it is stopped")
     _require(run, event, holds=run.started_at is not None, otherwise="the run was not started")
     _require(run, event, holds=run.end is None, otherwise=f"it ended as {run.end}")
-    _require(run, event, holds=run.current == number, otherwise=f"stage {number} is not the current one")
+    _require(run, event, holds=run.may_act_in(number), otherwise=f"stage {number} is not the current one")
 
 
 def _skipped(run: RunStatus, event: StageSkipped) -> RunStatus:
     _require_current(run, event, event.stage)
-    empty = not run.stages[event.stage].clusters
+    empty = event.stage < len(run.stages) and not run.stages[event.stage].clusters
     _require(run, event, holds=empty, otherwise="the stage has clusters")
     return _change_stage(
         run,
@@ -190,7 +207,7 @@ def _change_gate(run: RunStatus, event: GateOpened | GatePassed, change: Callabl
         gates = tuple(change(one) if _is_gate(one, event) else one for one in stage.gates)
         return replace(stage, gates=gates)
 
-    stage = run.stages[event.stage]
+    stage = _stage_at(run, event, event.stage)
     found = any(_is_gate(one, event) for one in stage.gates)
     _require(run, event, holds=found, otherwise=f"stage {stage.name} has no such gate")
     return _change_stage(run, event, event.stage, changed)
@@ -202,7 +219,7 @@ def _is_gate(gate: Gate, event: GateOpened | GatePassed) -> bool:
 
 def _opened(run: RunStatus, event: GateOpened) -> RunStatus:
     _require_current(run, event, event.stage)
-    updated = event.when is When.BEFORE or run.stages[event.stage].updated_at is not None
+    updated = event.when is When.BEFORE or _stage_at(run, event, event.stage).updated_at is not None
     _require(run, event, holds=updated, otherwise="a cluster of the stage is not done")
 
     def change(gate: Gate) -> Gate:
@@ -227,7 +244,7 @@ def _passed(run: RunStatus, event: GatePassed) -> RunStatus:
         _require(run, event, holds=gate.passed_at is None, otherwise="the gate was passed before")
         approved = event.type != "Approval" or event.approval is not None
         _require(run, event, holds=approved, otherwise="an approval gate passes by an approval only")
-        since = run.stages[event.stage].updated_at or gate.opened_at
+        since = _stage_at(run, event, event.stage).updated_at or gate.opened_at
         over = gate.wait is None or since is None or event.now >= since + gate.wait
         _require(run, event, holds=over, otherwise="the wait is not over")
         return replace(gate, passed_at=event.now, approval=event.approval, refused="")
@@ -248,8 +265,7 @@ def _refused(run: RunStatus, event: ApprovalRefused) -> RunStatus:
 def _change_cluster(
     run: RunStatus, event: Event, number: int, name: str, change: Callable[[ClusterFacts], ClusterFacts]
 ) -> RunStatus:
-    _require(run, event, holds=0 <= number < len(run.stages), otherwise=f"there is no stage {number}")
-    names = [one.name for one in run.stages[number].clusters]
+    names = [one.name for one in _stage_at(run, event, number).clusters]
     _require(run, event, holds=name in names, otherwise=f"cluster {name} is not in stage {number}")
     place = names.index(name)
 
@@ -267,8 +283,8 @@ def _updated(stage: StageFacts, now: datetime) -> StageFacts:
 
 def _cluster_started(run: RunStatus, event: ClusterStarted) -> RunStatus:
     _require_current(run, event, event.stage)
-    stage = run.stages[event.stage]
-    free = len(stage.in_flight) < stage.limit
+    stage = _stage_at(run, event, event.stage)
+    free = run.free_slots(event.stage) > 0
     _require(run, event, holds=free, otherwise=f"{stage.limit} clusters are in flight already")
     open_gates = [gate for gate in stage.gates_of(When.BEFORE) if gate.passed_at is None]
     _require(run, event, holds=not open_gates, otherwise="a gate before the stage is not passed")
@@ -294,7 +310,7 @@ def _reported(run: RunStatus, event: ClusterReported) -> RunStatus:
     def change(cluster: ClusterFacts) -> ClusterFacts:
         matches = cluster.in_flight and cluster.seq == event.intent
         _require(run, event, holds=matches, otherwise=f"cluster {cluster.name} has no open intent {event.intent}")
-        succeeded = event.complete == cluster.hash and event.reason is Reason.AVAILABLE
+        succeeded = is_done(cluster.hash, event.complete, event.reason)
         return replace(
             cluster,
             complete=event.complete,
@@ -306,6 +322,13 @@ def _reported(run: RunStatus, event: ClusterReported) -> RunStatus:
         )
 
     return _change_cluster(run, event, event.stage, event.cluster, change)
+
+
+def is_done(wanted: str, complete: str, reason: Reason) -> bool:
+    """Tell whether what a member answered is what was wanted of it: the content and its health, or nothing left."""
+    if not wanted:
+        return reason is Reason.WITHDRAWN
+    return complete == wanted and reason is Reason.AVAILABLE
 
 
 def _overdue(run: RunStatus, event: ClusterOverdue) -> RunStatus:
@@ -327,7 +350,7 @@ def _taken(run: RunStatus, event: ClusterTaken) -> RunStatus:
 
 def _stage_completed(run: RunStatus, event: StageCompleted) -> RunStatus:
     _require_current(run, event, event.stage)
-    stage = run.stages[event.stage]
+    stage = _stage_at(run, event, event.stage)
     _require(run, event, holds=stage.is_updated, otherwise="a cluster of the stage is not done")
     passed = all(gate.passed_at is not None for gate in stage.gates)
     _require(run, event, holds=passed, otherwise="a gate of the stage is not passed")
@@ -335,9 +358,11 @@ def _stage_completed(run: RunStatus, event: StageCompleted) -> RunStatus:
 
 
 def _completed(run: RunStatus, event: RunCompleted) -> RunStatus:
-    over = run.started_at is not None and run.current is None
+    stage = run.deletion
+    over = run.started_at is not None and run.current == len(run.stages) and stage is not None and stage.is_updated
     _require(run, event, holds=over, otherwise="a stage is not over")
-    deletion = replace(cast("StageFacts", run.deletion), started_at=event.now, ended_at=event.now)
+    began = cast("StageFacts", stage)
+    deletion = replace(began, started_at=began.started_at or event.now, ended_at=event.now)
     return _ended(replace(run, deletion=deletion), event, End.SUCCEEDED)
 
 
@@ -346,7 +371,11 @@ def _superseded(run: RunStatus, event: RunSuperseded) -> RunStatus:
 
 
 def _withdrawn(run: RunStatus, event: RunWithdrawn) -> RunStatus:
-    return _ended(run, event, End.WITHDRAWN, f"the run was removed by commit {event.commit[:7]}")
+    what = "the placement" if event.placement_removed else "the run"
+    message = f"{what} was removed by commit {event.commit[:7]}"
+    if event.rollback:
+        message = f"the run was reverted by commit {event.commit[:7]} and is rolled back by {event.rollback}"
+    return _ended(run, event, End.WITHDRAWN, message)
 
 
 _CASES: Mapping[type[Event], Callable[[RunStatus, Any], RunStatus]] = {
@@ -378,17 +407,12 @@ def _retimed(old: RunStatus, new: RunStatus, event: Event) -> RunStatus:
         for number, (one, before) in enumerate(zip(new.stages, old.stages or new.stages, strict=True))
     )
     new = replace(new, stages=stages)
-    deletion = _with_progress(new.deletion, _end(new), event.now) if new.deletion is not None else None
-    # whether the run makes progress does not hang on the deletion stage
+    deletion = _retimed_stage(new, len(stages), event.now) if new.deletion is not None else None
     return replace(new, deletion=deletion, progress=_moved(new.progress, _status(run_progress(new)), event.now))
 
 
-def _end(run: RunStatus) -> str | None:
-    return "False" if run.end is End.SUCCEEDED else None
-
-
 def _retimed_stage(run: RunStatus, number: int, now: datetime) -> StageFacts:
-    return _with_progress(run.stages[number], _status(stage_progress(run, number)), now)
+    return _with_progress(run.all_stages[number], _status(stage_progress(run, number)), now)
 
 
 def _with_progress(stage: StageFacts, status: str | None, now: datetime) -> StageFacts:
@@ -458,15 +482,17 @@ def _with_record(state: PlacementState, run: RunStatus, event: Event) -> Placeme
 
 def _begun(run: RunStatus, event: ClusterStarted) -> Record:
     pin = cast("Pin", run.pin)
-    cluster = next(one for one in run.stages[event.stage].clusters if one.name == event.cluster)
+    cluster = cast("ClusterFacts", run.cluster(event.cluster, event.seq))
+    source = cluster.restores
     return Record(
         cluster=event.cluster,
         uid=cluster.uid,
         run=run.uid,
         run_name=run.key.name,
-        index=pin.snapshot_index,
+        index=(source.index if source else pin.snapshot_index) if cluster.hash else -1,
         hash=cluster.hash,
-        commit=pin.snapshot_commit,
+        commit=source.commit if source else pin.snapshot_commit,
+        placement_uid=source.placement_uid if source else pin.placement_uid,
         seq=event.seq,
         started_at=event.now,
         before=event.before,
@@ -474,7 +500,7 @@ def _begun(run: RunStatus, event: ClusterStarted) -> Record:
 
 
 def _heard(old: Record, event: ClusterReported) -> Record:
-    complete = event.complete == old.hash
+    complete = event.complete == old.hash if old.hash else event.reason is Reason.WITHDRAWN
     available = complete and event.reason is Reason.AVAILABLE
     return replace(
         old,
@@ -513,6 +539,37 @@ def _placement_removed(state: PlacementState, event: PlacementRemoved) -> Placem
     return replace(state, removed_at=event.now, commit=event.commit)
 
 
+def _withdrawal_started(state: PlacementState, event: WithdrawalStarted) -> PlacementState:
+    """Begin to remove what a removed placement put on a cluster."""
+    old = state.records.get(event.cluster)
+    if state.removed_at is None or old is None or old.is_empty or (not old.hash and not old.run):
+        raise IllegalTransition(f"event {event.seq} of {state.key}: nothing is to be removed from {event.cluster}")
+    record = Record(
+        cluster=old.cluster,
+        uid=old.uid,
+        run="",
+        run_name="",
+        index=-1,
+        hash="",
+        commit=state.commit,
+        seq=event.seq,
+        started_at=event.now,
+        before=old.delivered,
+    )
+    return replace(state, records={**state.records, event.cluster: record})
+
+
+def _withdrawal_reported(state: PlacementState, event: WithdrawalReported) -> PlacementState:
+    """Take in how far a removal is; a cluster with nothing left needs no record any more."""
+    old = state.records.get(event.cluster)
+    if old is None or old.run or old.hash or old.seq != event.intent:
+        raise IllegalTransition(f"event {event.seq} of {state.key}: nothing is being removed from {event.cluster}")
+    if event.reason is Reason.WITHDRAWN:
+        return replace(state, records={name: one for name, one in state.records.items() if name != event.cluster})
+    heard = replace(old, reason=event.reason, object=event.object, message=event.message, results=event.results)
+    return replace(state, records={**state.records, event.cluster: heard})
+
+
 def _snapshot_made(state: PlacementState, event: SnapshotMade) -> PlacementState:
     if event.snapshot.index != len(state.snapshots):
         raise IllegalTransition(f"snapshot {event.snapshot.index} of {state.key} after {len(state.snapshots)}")
@@ -537,6 +594,8 @@ _PLACEMENT_CASES: Mapping[type[Event], Callable[[PlacementState, Any], Placement
     SnapshotMade: _snapshot_made,
     PolicyMade: _policy_made,
     PlacementScheduled: _placement_scheduled,
+    WithdrawalStarted: _withdrawal_started,
+    WithdrawalReported: _withdrawal_reported,
 }
 
 

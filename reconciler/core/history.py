@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from reconciler.core.identity import object_uid
 from reconciler.core.initialization import attempt
-from reconciler.core.model import Approval, Body, Commit, Document, Key, ParsedFile, Placement, Problem, kind_of
+from reconciler.core.model import Approval, Body, Commit, Document, Key, ParsedFile, Placement, Problem, Run, kind_of
 from reconciler.core.selection import Resources, Selection, SelectionError, canonical, interests, marks, select
 from reconciler.core.status import PolicySnapshot, Snapshot
 from reconciler.core.transitions import problem_at, transition_problems
@@ -206,6 +206,8 @@ class History(View):
             self._note(old, None)
             if kind_of(key):
                 self.removals[old.uid] = Removal(declared=old, commit=commit)
+            if isinstance(old.value, Run):
+                self.unjudged.append(old.uid)
 
     def _note(self, old: Declared | None, new: Declared | None) -> None:
         """Mark what a changed object may change."""
@@ -287,10 +289,10 @@ class History(View):
     # -- initialization ---------------------------------------------------------------------------------------------
 
     def _initialize(self, commit: Commit) -> None:
-        """Try every run that is not initialized yet; the first success is kept for good."""
+        """Try every run that is not initialized yet; the first success that has clusters is kept for good."""
         for declared in self.runs():
             last = self.initializations.get(declared.uid)
-            if last is None or (last.pin is None and not last.final):
+            if last is None or not (last.final or (last.pin is not None and last.pin.cluster_names)):
                 self.initializations[declared.uid] = attempt(self, declared, commit)
 
 

@@ -20,7 +20,10 @@ from reconciler.core.view import Declared, Initialization, View
 
 
 def attempt(view: View, declared: Declared, commit: Commit) -> Initialization:
-    """Try to initialize a run with what the view says at this commit; failures are values too."""
+    """Try to initialize a run with what the view says at this commit; failures are values too.
+
+    A pin without clusters is a success only where the members hold what is to be removed, which Git does not know.
+    """
     try:
         return Initialization(commit=commit, pin=_resolve(view, declared, commit))
     except InitializationError as error:
@@ -111,7 +114,6 @@ def _placement_of(view: View, run: Run) -> Declared:
 
 
 def _choice(view: View, found: Declared, placement: Placement) -> placements.Choice:
-    where = f"{found.key.namespace}/{found.key.name}"
     if problem := view.selection_problems.get(found.uid):
         raise client_error(problem.message)
     refused = next(view.refusals(found), None)
@@ -121,11 +123,6 @@ def _choice(view: View, found: Declared, placement: Placement) -> placements.Cho
     policy = f"{found.key.name}-{view.policies[found.uid][-1].index}"
     if choice.missing:
         raise InitializationError(f"{INVALID}{CLIENT}policy snapshot `{policy}` not fully scheduled yet")
-    if not choice.clusters:
-        raise InitializationError(
-            f"{INVALID}no scheduled or to-be-deleted bindings found for the latest policy snapshot "
-            f"{where}-{view.policies[found.uid][-1].index}"
-        )
     clusters = view.clusters()
     _check_files(view, *(clusters[name] for name in choice.clusters))
     return choice

@@ -4,15 +4,15 @@ Both are pure. A plan is drafted event by event: each event is folded at once, s
 stage that is over or a gate that is passed is used in the same pass.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, cast
 
 from reconciler.core import placement as placements
-from reconciler.core.actions import Action, Deliver, ObjectResult, Observe, Outcome, Reason, Target
+from reconciler.core.actions import Action, Deliver, ObjectResult, Observe, Outcome, Reason, Target, Withdraw
 from reconciler.core.approvals import Candidate, Evidence, judge, request_name
-from reconciler.core.conditions import approval_kind
+from reconciler.core.conditions import approval_kind, timestamp
 from reconciler.core.events import (
     ApprovalRefused,
     ClusterDeparted,
@@ -40,14 +40,28 @@ from reconciler.core.events import (
     SnapshotMade,
     StageCompleted,
     StageSkipped,
+    WithdrawalReported,
+    WithdrawalStarted,
 )
 from reconciler.core.fold import apply_to_placement
 from reconciler.core.gates import GATES, GateView
 from reconciler.core.identity import child_uid
-from reconciler.core.model import Commit, Placement, Run
-from reconciler.core.reverts import reverts
+from reconciler.core.model import Commit, Key, Placement, Run
+from reconciler.core.rollback import Rollback, reverted_runs, rollback_of
 from reconciler.core.stages import INVALID
-from reconciler.core.status import FORMAT, ClusterFacts, Gate, PlacementState, RunStatus, StageFacts, State, When
+from reconciler.core.status import (
+    FORMAT,
+    ClusterFacts,
+    Gate,
+    Pin,
+    PinnedCluster,
+    PlacementState,
+    Record,
+    RunStatus,
+    StageFacts,
+    State,
+    When,
+)
 from reconciler.core.view import Declared, View
 
 _CLOCKS_RECHECKED = timedelta(minutes=1)
@@ -63,6 +77,8 @@ class Declarations:
 
     `started_after` is the position of the head at which the status branch was made: runs up to there never start.
     `rewritten_at` is the position of the last acknowledged rewrite; `clock_problem` says why no wait may pass.
+    `deadline` is when a cluster in flight is called stuck; `grace` passes before what a removed placement put on the
+    members is removed.
     """
 
     head: Commit
@@ -72,6 +88,7 @@ class Declarations:
     rewritten_at: int = -1
     clock_problem: str = ""
     deadline: timedelta = timedelta(minutes=5)
+    grace: timedelta = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +151,9 @@ def plan(state: PlacementState, declared: Declarations, now: datetime) -> Plan:
     _see_placement(draft)
     for run in _declared_runs(draft):
         _see_run(draft, run)
+    _roll_back_reverted(draft)
     _withdraw_removed(draft)
+    _clear_removed_placement(draft)
     for uid in _in_order(draft.state):
         _watch_clusters(draft, uid)
     for uid in _in_order(draft.state):
@@ -172,6 +191,8 @@ def absorbed(
 
 def _heard(state: PlacementState, outcome: Outcome, now: datetime) -> Event | None:
     target, report = outcome.target, outcome.report
+    if not target.run_uid:
+        return _heard_of_withdrawal(state, outcome, now)
     run = state.runs.get(target.run_uid)
     if run is None:
         return None
@@ -195,6 +216,26 @@ def _heard(state: PlacementState, outcome: Outcome, now: datetime) -> Event | No
                 results=results,
             )
     return None
+
+
+def _heard_of_withdrawal(state: PlacementState, outcome: Outcome, now: datetime) -> Event | None:
+    """Return what a member says about what is removed from it because the placement is gone."""
+    record, report = state.records.get(outcome.target.cluster), outcome.report
+    if record is None or record.run or record.seq != outcome.target.seq:
+        return None
+    results = report.results[:_RESULTS]
+    if (report.reason, report.object, _facts(results)) == (record.reason, record.object, _facts(record.results)):
+        return None
+    return WithdrawalReported(
+        seq=state.seq + 1,
+        now=now,
+        cluster=record.cluster,
+        intent=record.seq,
+        reason=report.reason,
+        object=report.object,
+        message=report.message,
+        results=results,
+    )
 
 
 def _facts(results: tuple[ObjectResult, ...]) -> list[tuple[str, Reason]]:
@@ -296,20 +337,112 @@ def _see_run(draft: _Draft, found: Declared) -> None:
 
 
 def _withdraw_removed(draft: _Draft) -> None:
+    """End the runs whose file is gone, and those whose placement is."""
+    rollbacks = {uid: run.key.name for run in draft.state.runs.values() for uid in run.reverts}
     for uid in _in_order(draft.state):
         run, removal = draft.run(uid), draft.declared.view.removals.get(uid)
-        if removal is not None and run.end is None:
-            draft.emit(RunWithdrawn, run=uid, commit=removal.commit.sha)
-        if removal is not None and reverts(removal.commit.message):
-            message = (
-                f"commit {removal.commit.sha[:7]} reverts the run, but rolling back by revert is not carried out yet: "
-                "clusters keep what they have; commit a run with the resourceSnapshotIndex to go back to"
-            )
-            draft.waits(draft.run(uid), "NotSupportedYet", message)
+        if run.end is not None:
+            continue
+        if removal is not None:
+            draft.emit(RunWithdrawn, run=uid, commit=removal.commit.sha, rollback=rollbacks.get(uid, ""))
+        elif draft.state.removed_at is not None and run.pin is not None:
+            draft.emit(RunWithdrawn, run=uid, commit=draft.state.commit, placement_removed=True)
+
+
+# -- the way back ------------------------------------------------------------------------------------------------
+
+
+def _roll_back_reverted(draft: _Draft) -> None:
+    """Begin a rollback where the removal of a run's file is a revert; it replaces one that is still under way."""
+    if draft.state.removed_at is not None:
+        return
+    found = reverted_runs(draft.state, draft.declared.view)
+    if not found.new:
+        return
+    names = {one.key.name for one in draft.declared.view.runs() if one.key.namespace == draft.state.key.namespace}
+    rollback = rollback_of(draft.state, draft.declared.view, found, names)
+    _see_rollback(draft, rollback)
+    newer = _newest_active(draft.state, rollback.uid)
+    if newer is not None:
+        draft.emit(RunSuperseded, run=rollback.uid, by=newer.uid, by_name=newer.key.name)
+        return
+    draft.emit(RunStarted, run=rollback.uid)
+    for uid in _in_order(draft.state):
+        older = draft.run(uid)
+        if older.reverts and older.end is None and uid != rollback.uid:
+            draft.emit(RunSuperseded, run=uid, by=rollback.uid, by_name=rollback.key.name)
+
+
+def _see_rollback(draft: _Draft, rollback: Rollback) -> None:
+    draft.emit(
+        RunSeen,
+        run=rollback.uid,
+        format=FORMAT,
+        key=rollback.key,
+        created=rollback.commit.time,
+        position=rollback.position,
+        commit=rollback.commit.sha,
+        generation=1,
+        spec=rollback.spec,
+        annotations=rollback.annotations,
+        reverts=rollback.reverts,
+    )
+    draft.emit(RunInitialized, run=rollback.uid, pin=rollback.pin)
+
+
+def _newest_active(state: PlacementState, rollback: str) -> RunStatus | None:
+    """Return the newest run that is under way and newer than what a rollback takes back."""
+    age = state.runs[rollback].age
+    active = [run for run in state.runs.values() if run.started_at is not None and run.end is None and run.age > age]
+    return max(active, key=lambda run: run.age, default=None)
+
+
+# -- a placement that is gone --------------------------------------------------------------------------------------
+
+
+def _clear_removed_placement(draft: _Draft) -> None:
+    """Remove from the members what a removed placement put there, once its grace is over."""
+    state, members = draft.state, draft.declared.view.clusters()
+    if state.removed_at is None or _delete_policy(state) == "Abandon":
+        return
+    left = sorted(
+        (one for one in state.records.values() if not one.is_empty and _is_member(members, one)),
+        key=lambda one: one.cluster,
+    )
+    due = state.removed_at + draft.declared.grace
+    if left and draft.now < due:
+        _wait_for_grace(draft, due, ", ".join(one.cluster for one in left))
+        return
+    for record in left:
+        if record.run:
+            draft.emit(WithdrawalStarted, cluster=record.cluster)
+            _take_over(draft, record.cluster, state.uid)
+        words = f": {record.reason}: {record.message}" if record.reason and not record.run else ""
+        _say_removed(draft, f"what the removed placement put on cluster {record.cluster} is being removed{words}")
+
+
+def _wait_for_grace(draft: _Draft, due: datetime, names: str) -> None:
+    _say_removed(
+        draft,
+        f"the placement was removed by commit {draft.state.commit[:7]}: what it placed is removed from {names} at "
+        f"{timestamp(due)}, unless it is added again before",
+    )
+    draft.rechecks.append(due)
+
+
+def _say_removed(draft: _Draft, message: str) -> None:
+    state = draft.state
+    waiting = Waiting(run=state.key.name, reason="PlacementRemoved", message=message, since=state.removed_at)
+    draft.waiting.append(waiting)
+
+
+def _delete_policy(state: PlacementState) -> str:
+    strategy = (state.spec.get("strategy") or {}).get("deleteStrategy") or {}
+    return strategy.get("propagationPolicy") or "Delete"
 
 
 def _in_order(state: PlacementState) -> list[str]:
-    return [run.uid for run in sorted(state.runs.values(), key=lambda one: (one.position, one.key.name))]
+    return [run.uid for run in sorted(state.runs.values(), key=lambda one: one.age)]
 
 
 # -- initialization and start ------------------------------------------------------------------------------------
@@ -320,7 +453,7 @@ def _initialize(draft: _Draft, uid: str) -> None:
     if run.end is not None or run.pin is not None or run.failure_final:
         return
     newer = _newest_started(draft.state)
-    if newer is not None and _age(newer) > _age(run):
+    if newer is not None and newer.age > run.age:
         draft.emit(RunSuperseded, run=uid, by=newer.uid, by_name=newer.key.name)
         return
     if _is_held(draft, run):
@@ -328,29 +461,31 @@ def _initialize(draft: _Draft, uid: str) -> None:
     attempt = draft.declared.view.initializations.get(uid)
     if attempt is None:
         return
-    chosen = _names(attempt.pin.stages) if attempt.pin is not None else None
-    message = attempt.message or _leftovers(draft, chosen)
-    if not message:
-        draft.emit(RunInitialized, run=uid, pin=attempt.pin)
+    deletions = _deletions(draft, attempt.pin) if attempt.pin is not None else ()
+    message = attempt.message or _nothing_to_do(draft.state.key, attempt.pin, deletions)
+    if attempt.pin is not None and not message:
+        draft.emit(RunInitialized, run=uid, pin=replace(attempt.pin, deletions=deletions))
     elif (message, attempt.final) != (run.failure, run.failure_final):
         commit = attempt.commit.sha
         draft.emit(InitializationFailed, run=uid, commit=commit, message=message, final=attempt.final)
 
 
-def _names(stages: Iterable[Any]) -> set[str]:
-    return {cluster.name for stage in stages for cluster in stage.clusters}
-
-
-def _leftovers(draft: _Draft, chosen: Collection[str] | None) -> str:
-    """Say which members hold content of the placement but are not chosen any more; clearing them comes later."""
-    there = set(draft.state.records) & set(draft.declared.view.clusters())
-    left = sorted(there - set(chosen or there))
-    if not left:
-        return ""
-    return (
-        f"{INVALID}NotSupportedYet: the delete stage is not carried out yet, and {', '.join(left)} hold content of "
-        "this placement without being chosen by it"
+def _deletions(draft: _Draft, pin: Pin) -> tuple[PinnedCluster, ...]:
+    """Return the members that hold content of the placement without being chosen any more, by name."""
+    members = draft.declared.view.clusters()
+    return tuple(
+        PinnedCluster(name=name, uid=record.uid, hash="")
+        for name, record in sorted(draft.state.records.items())
+        if name not in pin.cluster_names and not record.is_empty and _is_member(members, record)
     )
+
+
+def _nothing_to_do(key: Key, pin: Pin | None, deletions: tuple[PinnedCluster, ...]) -> str:
+    """Say why a run without clusters is not initialized, in upstream's words."""
+    if pin is None or deletions or pin.cluster_names:
+        return ""
+    policy = f"{key.namespace}/{key.name}-{pin.policy_index}"
+    return f"{INVALID}no scheduled or to-be-deleted bindings found for the latest policy snapshot {policy}"
 
 
 def _is_held(draft: _Draft, run: RunStatus) -> bool:
@@ -364,13 +499,9 @@ def _is_held(draft: _Draft, run: RunStatus) -> bool:
     return True
 
 
-def _age(run: RunStatus) -> tuple[int, str]:
-    return run.position, run.key.name
-
-
 def _newest_started(state: PlacementState) -> RunStatus | None:
     started = [run for run in state.runs.values() if run.started_at is not None]
-    return max(started, key=_age, default=None)
+    return max(started, key=lambda run: run.age, default=None)
 
 
 def _start_newest(draft: _Draft) -> None:
@@ -378,10 +509,10 @@ def _start_newest(draft: _Draft) -> None:
     newest = _newest_started(draft.state)
     for uid in reversed(_in_order(draft.state)):
         run = draft.run(uid)
-        if newest is not None and _age(run) <= _age(newest):
+        if newest is not None and run.age <= newest.age:
             return
         if _may_start(draft, run):
-            draft.emit(RunStarted, run=uid)
+            draft.emit(RunStarted, run=uid, deletions=_deletions(draft, cast("Pin", run.pin)))
             _supersede_older(draft, run)
             return
 
@@ -394,7 +525,7 @@ def _may_start(draft: _Draft, run: RunStatus) -> bool:
 def _supersede_older(draft: _Draft, newer: RunStatus) -> None:
     for uid in _in_order(draft.state):
         older = draft.run(uid)
-        if older.end is None and _age(older) < _age(newer):
+        if older.end is None and older.age < newer.age:
             draft.emit(RunSuperseded, run=uid, by=newer.uid, by_name=newer.key.name)
 
 
@@ -410,10 +541,21 @@ def _advance(draft: _Draft, uid: str) -> None:
     if run.state is State.STOP:
         draft.waits(run, "Stopped", "the run is stopped: set spec.state to Run to resume it")
         return
-    while (number := draft.run(uid).current) is not None:
-        if not _advance_stage(draft, uid, number):
+    for number in range(len(run.stages)):
+        if draft.run(uid).stages[number].ended_at is None and not _advance_stage(draft, uid, number):
             return
-    draft.emit(RunCompleted, run=uid)
+    if draft.run(uid).current == len(run.stages) and _clear_deselected(draft, uid):
+        draft.emit(RunCompleted, run=uid)
+
+
+def _clear_deselected(draft: _Draft, uid: str) -> bool:
+    """Carry out the delete stage: every cluster at once; True when nothing is left anywhere."""
+    number = len(draft.run(uid).stages)
+    _start_clusters(draft, uid, number)
+    over = draft.run(uid).all_stages[number].is_updated
+    if not over:
+        _say_what_clusters_wait_for(draft, uid, number)
+    return over
 
 
 def _say_why_not_started(draft: _Draft, run: RunStatus) -> None:
@@ -428,7 +570,7 @@ def _say_why_not_started(draft: _Draft, run: RunStatus) -> None:
 
 
 def _advance_stage(draft: _Draft, uid: str, number: int) -> bool:
-    """Advance one stage; True when it is over and the next may begin in the same pass."""
+    """Advance one stage; True when the next may begin in the same pass: it is over, or a rollback goes past it."""
     stage = draft.run(uid).stages[number]
     if not stage.clusters:
         draft.emit(StageSkipped, run=uid, stage=number)
@@ -439,7 +581,7 @@ def _advance_stage(draft: _Draft, uid: str, number: int) -> bool:
     stage = draft.run(uid).stages[number]
     if not stage.is_updated:
         _say_what_clusters_wait_for(draft, uid, number)
-        return False
+        return bool(draft.run(uid).reverts) and stage.is_settled
     if not _pass_gates(draft, uid, number, When.AFTER):
         return False
     draft.emit(StageCompleted, run=uid, stage=number)
@@ -450,32 +592,33 @@ def _start_clusters(draft: _Draft, uid: str, number: int) -> None:
     """Fill the free slots in order; a cluster that left the fleet is skipped, in flight or not."""
     members = draft.declared.view.clusters()
     held = _is_held(draft, draft.run(uid))
-    stage = draft.run(uid).stages[number]
-    free = stage.limit - len(stage.in_flight)
-    for cluster in stage.clusters:
+    for cluster in draft.run(uid).all_stages[number].clusters:
         if cluster.is_done:
             continue
         if not _is_member(members, cluster):
             draft.emit(ClusterDeparted, run=uid, stage=number, cluster=cluster.name)
-            free += cluster.in_flight
-        elif cluster.started_at is None and not held and free > 0:
-            _start_cluster(draft, uid, number, cluster.name)
-            free -= 1
+        elif cluster.started_at is None and not held and draft.run(uid).free_slots(number) > 0:
+            _start_cluster(draft, uid, number, cluster)
 
 
-def _start_cluster(draft: _Draft, uid: str, number: int, name: str) -> None:
-    old = draft.state.records.get(name)
-    cluster = next(one for one in draft.run(uid).stages[number].clusters if one.name == name)
+def _start_cluster(draft: _Draft, uid: str, number: int, cluster: ClusterFacts) -> None:
+    old = draft.state.records.get(cluster.name)
     before = old.delivered if old is not None and old.uid == cluster.uid else None
-    draft.emit(ClusterStarted, run=uid, stage=number, cluster=name, before=before)
+    draft.emit(ClusterStarted, run=uid, stage=number, cluster=cluster.name, before=before)
+    _take_over(draft, cluster.name, uid)
+
+
+def _take_over(draft: _Draft, cluster: str, by: str) -> None:
+    """End every other intent for a cluster."""
     for other in _in_order(draft.state):
-        if other != uid:
-            for stage, _ in list(draft.run(other).in_flight_on(name)):
-                draft.emit(ClusterTaken, run=other, stage=stage, cluster=name, by=uid)
+        if other != by:
+            for stage, _ in list(draft.run(other).in_flight_on(cluster)):
+                draft.emit(ClusterTaken, run=other, stage=stage, cluster=cluster, by=by)
 
 
-def _is_member(members: Mapping[str, Declared], cluster: ClusterFacts) -> bool:
-    return cluster.name in members and members[cluster.name].uid == cluster.uid
+def _is_member(members: Mapping[str, Declared], cluster: ClusterFacts | Record) -> bool:
+    name = cluster.cluster if isinstance(cluster, Record) else cluster.name
+    return name in members and members[name].uid == cluster.uid
 
 
 def _watch_clusters(draft: _Draft, uid: str) -> None:
@@ -498,12 +641,14 @@ def _watch_deadline(draft: _Draft, uid: str, number: int, cluster: ClusterFacts)
 
 def _say_what_clusters_wait_for(draft: _Draft, uid: str, number: int) -> None:
     run = draft.run(uid)
-    for cluster in run.stages[number].in_flight:
+    stage = run.all_stages[number]
+    for cluster in stage.in_flight:
         if cluster.started_at == draft.now:
             draft.rechecks.append(draft.now + draft.declared.deadline)
         words = f": {cluster.message}" if cluster.message else ""
-        message = f"cluster {cluster.name} in stage {run.stages[number].name}: {cluster.reason or 'Delivering'}{words}"
-        draft.waits(run, str(cluster.reason or "Delivering"), message, cluster.started_at)
+        doing = cluster.reason or ("Delivering" if cluster.hash else "Removing")
+        message = f"cluster {cluster.name} in stage {stage.name}: {doing}{words}"
+        draft.waits(run, str(doing), message, cluster.started_at)
 
 
 # -- gates -----------------------------------------------------------------------------------------------------------
@@ -590,9 +735,18 @@ def _say_what_gate_waits_for(draft: _Draft, run: RunStatus, stage: StageFacts, g
 def _actions(state: PlacementState) -> Iterator[Action]:
     """Yield what is wanted of the members: every cluster in flight is delivered to until complete, then observed."""
     for uid in _in_order(state):
-        run = state.runs[uid]
-        for _, cluster in run.in_flight():
-            target = Target(placement=state.key, cluster=cluster.name, run_uid=uid, seq=cluster.seq)
-            index = run.pin.snapshot_index if run.pin is not None else -1
-            kind = Observe if cluster.complete == cluster.hash else Deliver
-            yield kind(target=target, snapshot_index=index, hash=cluster.hash)
+        for _, cluster in state.runs[uid].in_flight():
+            yield _action(state, state.runs[uid], cluster)
+    if state.removed_at is not None:
+        for record in state.records.values():
+            if not record.run and not record.is_empty:
+                yield Withdraw(target=Target(placement=state.key, cluster=record.cluster, run_uid="", seq=record.seq))
+
+
+def _action(state: PlacementState, run: RunStatus, cluster: ClusterFacts) -> Action:
+    target = Target(placement=state.key, cluster=cluster.name, run_uid=run.uid, seq=cluster.seq)
+    if not cluster.hash:
+        return Withdraw(target=target)
+    kind = Observe if cluster.complete == cluster.hash else Deliver
+    _, index = run.source_of(cluster)
+    return kind(target=target, snapshot_index=index, hash=cluster.hash)

@@ -41,22 +41,27 @@ class End(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivered:
-    """A complete delivery: the way back to it. `seq` is that of its intent."""
+    """A complete delivery: the way back to it. `seq` is that of its intent, `placement_uid` says whose index it is."""
 
     run: str
     index: int
     hash: str
     commit: str
     seq: int
+    placement_uid: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PinnedCluster:
-    """A cluster as initialization found it: name, uid, and the hash of what it is to get."""
+    """A cluster as initialization found it: name, uid, and the hash of what it is to get (empty: nothing any more).
+
+    `restores` is what a rollback brings back, where that differs from cluster to cluster.
+    """
 
     name: str
     uid: str
     hash: str
+    restores: Delivered | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +85,10 @@ class PinnedStage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pin:
-    """What initialization resolved once and for all; later commits do not move it."""
+    """What initialization resolved once and for all; later commits do not move it.
+
+    `left` names the clusters that a rollback leaves alone, each with who wrote it since.
+    """
 
     commit: str
     position: int
@@ -94,6 +102,17 @@ class Pin:
     apply_strategy: Body
     stages: tuple[PinnedStage, ...]
     deletions: tuple[PinnedCluster, ...] = ()
+    left: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """The snapshot in short: its index and the beginning of its hash."""
+        return f"{self.snapshot_index} ({self.hash[:7]})" if self.snapshot_index >= 0 else "several"
+
+    @property
+    def cluster_names(self) -> frozenset[str]:
+        """The names of the clusters in all stages."""
+        return frozenset(cluster.name for stage in self.stages for cluster in stage.clusters)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,11 +149,15 @@ class Gate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterFacts:
-    """One cluster in one run. `seq` is that of the intent that started it; `report` what was last heard of it."""
+    """One cluster in one run. `seq` is that of the intent that started it, `complete` and below what was last heard.
+
+    An empty `hash` means that whatever the placement put there is to be removed.
+    """
 
     name: str
     uid: str
     hash: str
+    restores: Delivered | None = None
     seq: int = 0
     before: Delivered | None = None
     started_at: datetime | None = None
@@ -158,6 +181,11 @@ class ClusterFacts:
     def is_done(self) -> bool:
         """Whether the stage need not wait for it."""
         return self.succeeded_at is not None or self.departed_at is not None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether a rollback need not hold a slot for it: done, or past its deadline and tried on beside the others."""
+        return self.is_done or self.overdue_at is not None
 
     @property
     def is_stuck(self) -> bool:
@@ -201,10 +229,18 @@ class StageFacts:
         """Whether every cluster is done."""
         return all(one.is_done for one in self.clusters)
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether a rollback may go on to the next stage."""
+        return all(one.is_settled for one in self.clusters)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStatus:
-    """Everything known of one run; identity and spec are as the repository has them."""
+    """Everything known of one run; identity and spec are as the repository has them.
+
+    `reverts` are the uids of the runs that a rollback takes back; a rollback has no file.
+    """
 
     format: int
     key: Key
@@ -217,6 +253,7 @@ class RunStatus:
     state: State
     first_seq: int
     annotations: Body = field(default_factory=dict)
+    reverts: tuple[str, ...] = ()
     failure: str = ""
     failure_final: bool = False
     failed_at: datetime | None = None
@@ -241,22 +278,66 @@ class RunStatus:
         return self.end is None or any(True for _ in self.in_flight())
 
     @property
+    def age(self) -> tuple[int, bool, int]:
+        """What makes a run older or newer than another of its placement; a rollback comes after what it reverts."""
+        return self.position, bool(self.reverts), self.first_seq
+
+    @property
+    def all_stages(self) -> tuple[StageFacts, ...]:
+        """The stages, and the delete stage behind them."""
+        return self.stages if self.deletion is None else (*self.stages, self.deletion)
+
+    @property
+    def shown_stages(self) -> tuple[StageFacts, ...]:
+        """The stages as people are told of them: with the delete stage where it has something to do."""
+        return tuple(one for one in self.all_stages if one.clusters or one is not self.deletion)
+
+    @property
     def current(self) -> int | None:
-        """The index of the stage that is under way or next; None when all are over or nothing is pinned."""
-        return next((number for number, stage in enumerate(self.stages) if stage.ended_at is None), None)
+        """The index in `all_stages` of the stage under way or next; None when all are over or nothing is pinned."""
+        return next((number for number, stage in enumerate(self.all_stages) if stage.ended_at is None), None)
+
+    @property
+    def stage(self) -> StageFacts | None:
+        """The stage that is under way or next."""
+        return self.all_stages[self.current] if self.current is not None else None
+
+    def may_act_in(self, number: int) -> bool:
+        """Whether it is a stage's turn; a rollback does not wait for clusters that are past their deadline."""
+        if self.reverts:
+            stage = self.all_stages[number] if 0 <= number < len(self.all_stages) else None
+            earlier = self.all_stages[:number]
+            return stage is not None and stage.ended_at is None and all(one.is_settled for one in earlier)
+        return self.current == number
+
+    def free_slots(self, number: int) -> int:
+        """Return how many more clusters of a stage may be in flight; a rollback keeps no slot for who is overdue."""
+        stage = self.all_stages[number]
+        return stage.limit - sum(not (self.reverts and one.is_settled) for one in stage.in_flight)
 
     def in_flight_on(self, cluster: str) -> Iterator[tuple[int, ClusterFacts]]:
         """Yield (stage number, cluster) where the named cluster is in flight."""
-        for number, stage in enumerate(self.stages):
+        for number, stage in enumerate(self.all_stages):
             for one in stage.clusters:
                 if one.name == cluster and one.in_flight:
                     yield number, one
 
     def in_flight(self) -> Iterator[tuple[int, ClusterFacts]]:
         """Yield (stage number, cluster) for every cluster in flight."""
-        for number, stage in enumerate(self.stages):
+        for number, stage in enumerate(self.all_stages):
             for cluster in stage.in_flight:
                 yield number, cluster
+
+    def source_of(self, cluster: ClusterFacts) -> tuple[str, int]:
+        """Return what a cluster gets: the uid of a placement and the index of one of its snapshots."""
+        if cluster.restores is not None:
+            return cluster.restores.placement_uid, cluster.restores.index
+        return (self.pin.placement_uid, self.pin.snapshot_index) if self.pin is not None else ("", -1)
+
+    def cluster(self, name: str, seq: int) -> ClusterFacts | None:
+        """Return the cluster that an intent of this run started."""
+        found = (one for stage in self.all_stages for one in stage.clusters)
+        return next((one for one in found if one.name == name and one.seq == seq), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -287,7 +368,11 @@ class PolicySnapshot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """What a cluster was last told to run, and how far it is: the one source for the way back."""
+    """What a cluster was last told to run, and how far it is: the one source for the way back.
+
+    An empty `hash` stands for nothing: what the placement had put there was to be removed, by a run's delete stage or
+    (`run` is empty) because the placement is gone.
+    """
 
     cluster: str
     uid: str
@@ -298,6 +383,7 @@ class Record:
     commit: str
     seq: int
     started_at: datetime
+    placement_uid: str = ""
     complete_at: datetime | None = None
     available_at: datetime | None = None
     reason: Reason | None = None
@@ -308,10 +394,24 @@ class Record:
 
     @property
     def delivered(self) -> Delivered | None:
-        """The last complete delivery: this one if it is, else the one before."""
+        """The last complete delivery: this one if it is, else the one before; None where nothing is left."""
         if self.complete_at is None:
             return self.before
-        return Delivered(run=self.run, index=self.index, hash=self.hash, commit=self.commit, seq=self.seq)
+        if not self.hash:
+            return None
+        return Delivered(
+            run=self.run,
+            index=self.index,
+            hash=self.hash,
+            commit=self.commit,
+            seq=self.seq,
+            placement_uid=self.placement_uid,
+        )
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing of the placement is left on the cluster."""
+        return not self.hash and self.complete_at is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -337,3 +437,8 @@ class PlacementState:
     records: Mapping[str, Record] = field(default_factory=dict)
     runs: Mapping[str, RunStatus] = field(default_factory=dict)
     transitions: Mapping[str, Progress] = field(default_factory=dict)
+
+    def running(self, cluster: str) -> Record | None:
+        """Return the record of a cluster that was told to run something; None where it was not, or no longer is."""
+        record = self.records.get(cluster)
+        return record if record is not None and record.hash else None

@@ -79,7 +79,11 @@ class Removal:
 
 
 class View:
-    """The state of everything at `head`."""
+    """The state of everything at `head`.
+
+    `reverted` are the uids of removed runs whose removal is a revert; whether that of an `unjudged` one is, is for
+    somebody to find out who can read commits.
+    """
 
     def __init__(self) -> None:
         """Begin before the first commit."""
@@ -93,6 +97,8 @@ class View:
         self.selection_problems: dict[str, Problem] = {}
         self.initializations: dict[str, Initialization] = {}
         self.removals: dict[str, Removal] = {}
+        self.reverted: set[str] = set()
+        self.unjudged: list[str] = []
         self.joints: dict[str, int] = {}
         self.approvals_seen: dict[tuple[Key, str], int] = {}
         self.broken: dict[str, tuple[Problem, ...]] = {}

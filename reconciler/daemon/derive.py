@@ -7,9 +7,10 @@ from typing import cast
 
 from reconciler.core.approvals import Candidate
 from reconciler.core.history import History, approval_mark
-from reconciler.core.model import FOLDERS, Approval, Body, Commit, ParsedFile, Problem
+from reconciler.core.model import FOLDERS, Approval, Body, Commit, ParsedFile, Problem, Run
+from reconciler.core.reverts import reverted_ids, reverts_subject
 from reconciler.core.selection import resource_hash, sanitise
-from reconciler.core.view import Declared, FileChange, Source
+from reconciler.core.view import Declared, FileChange, Removal, Source
 from reconciler.daemon.checkpoint import load, save
 from reconciler.documents.parse import is_manifest, parse
 from reconciler.errors import PermanentError
@@ -108,6 +109,35 @@ class Derivation:
             view.advance(replace(commit, position=position), parsed)
             if commit.sha in self._follows:
                 view.joints[commit.sha] = position
+            self._judge_removals(view)
+
+    # -- reverts ----------------------------------------------------------------------------------------------------
+
+    def _judge_removals(self, view: History) -> None:
+        """Find out which of the runs that were just removed were reverted."""
+        while view.unjudged:
+            uid = view.unjudged.pop()
+            if not _brings_another(view, uid) and self._is_revert(view.removals[uid]):
+                view.reverted.add(uid)
+
+    def _is_revert(self, removal: Removal) -> bool:
+        """Tell whether the removing commit, or one that it merged, says that it reverts what brought the run."""
+        messages = [one.message for one in self._brought(removal.commit)]
+        named = [sha for message in messages for sha in reverted_ids(message)]
+        if not named and not any(message.startswith("Revert ") for message in messages):
+            return False
+        bringing = self._brought(removal.declared.created)
+        ids = {one.sha for one in bringing}
+        if any((log.resolve(self._git, sha) or sha) in ids for sha in named):
+            return True
+        subjects = [one.subject for one in bringing]
+        return any(reverts_subject(message, subjects) for message in messages)
+
+    def _brought(self, commit: Commit) -> tuple[Commit, ...]:
+        """Return a commit of the first-parent history and what it merged."""
+        base = self._follows.get(commit.sha) or next(iter(commit.parents), None)
+        merged = len(commit.parents) > 1 and base is not None and log.exists(self._git, commit.sha)
+        return log.brought(self._git, commit, base) if merged else (commit,)
 
     # -- reading back ---------------------------------------------------------------------------------------------
 
@@ -138,6 +168,18 @@ class Derivation:
             return commit
         held = [one.blob for one in log.listing(self._git, commit.sha, path) if one.path == path and one.blob]
         return log.introduced(self._git, commit.parents[0], commit, path, held[0]) if held else commit
+
+
+def _brings_another(view: History, uid: str) -> bool:
+    """Tell whether the commit that removed a run also brought another run of its placement."""
+    removal = view.removals[uid]
+    gone, where = cast("Run", removal.declared.value), removal.declared.key
+    return any(
+        one.created.sha == removal.commit.sha
+        and (one.key.kind, one.key.namespace) == (where.kind, where.namespace)
+        and cast("Run", one.value).placement == gone.placement
+        for one in view.runs()
+    )
 
 
 def _has_condition(declared: Declared) -> bool:

@@ -26,7 +26,7 @@ def commit_message(states: Mapping[Key, PlacementState], happened: Mapping[Key, 
     lines = [line for key, events in happened.items() for event in events for line in _line(states[key], event)]
     body = ["", *lines] if lines else []
     trailers = [f"Run: {name_of(run.key.namespace, run.key.name)}" for run in runs]
-    trailers += sorted({f"Snapshot: {run.pin.snapshot_index} ({run.pin.hash[:7]})" for run in runs if run.pin})
+    trailers += sorted({f"Snapshot: {run.pin.label}" for run in runs if run.pin})
     trailers += [f"Observed-Commit: {head}", f"Format: {FORMAT}"]
     return "\n".join([_subject(runs, happened), *body, "", *trailers]) + "\n"
 
@@ -47,7 +47,7 @@ def _subject(runs: list[RunStatus], happened: Mapping[Key, tuple[Event, ...]]) -
 
 
 def _words(run: RunStatus) -> str:
-    stage = run.stages[run.current].name if run.current is not None and run.pin else ""
+    stage = run.stage.name if run.stage is not None else ""
     state = state_of(run)
     if state == "Progressing" and stage:
         return f"updating stage {stage}"
@@ -60,7 +60,7 @@ def _line(state: PlacementState, event: Event) -> Iterable[str]:
     run = state.runs.get(event.run)
     if run is None:
         return ()
-    stage = run.stages[event.stage].name if hasattr(event, "stage") else ""
+    stage = run.all_stages[event.stage].name if hasattr(event, "stage") else ""
     return [f"{run.key.name}  {text}" for text in _texts(stage, event)]
 
 

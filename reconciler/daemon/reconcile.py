@@ -11,7 +11,19 @@ import structlog
 
 from reconciler.clock import Clock, monotonic, wall
 from reconciler.core import codec
-from reconciler.core.actions import Action, ApplyOptions, Content, Deliver, Fence, Observe, Outcome, Reason
+from reconciler.core.actions import (
+    Action,
+    ApplyOptions,
+    Content,
+    Deliver,
+    Fence,
+    Observe,
+    Outcome,
+    Reason,
+    Report,
+    Target,
+    Withdraw,
+)
 from reconciler.core.events import ClusterReported, Event
 from reconciler.core.model import Commit, Key, Problem, Run, format_duration
 from reconciler.core.rollout import Declarations, Plan, Waiting, absorbed, plan
@@ -78,7 +90,7 @@ class Reconciler:
         self._planned_head = ""
         self._last_status = mirror.recall(_LAST_STATUS) or ""
         self.closing = False
-        self._repairs: dict[tuple[Key, str], Deliver] = {}
+        self._repairs: dict[tuple[Key, str], Action] = {}
         self._said: set[str] = set()
         self._kept: tuple[Outcome, ...] = ()
         self._pushed_at: datetime | None = None
@@ -87,7 +99,7 @@ class Reconciler:
         self._confirmed_at = 0.0
         self._lock = threading.Lock()
         self._found: tuple[Commit | None, tuple[Problem, ...]] | None = None
-        self._contents: dict[str, Content] = {}
+        self._contents: dict[tuple[str, str, int], Content] = {}
         self.workers = Workers(deliveries or self._delivery, self._content, self._fence, clock, on_outcome)
 
     # -- the pass ------------------------------------------------------------------------------------------------
@@ -322,7 +334,7 @@ class Reconciler:
         known = {one.uid for one in view.placements()} | {one.uid for one in view.runs()} | set(view.removals)
         if state.uid and state.uid not in known:
             return state.key
-        return next((run.key for run in state.runs.values() if run.uid not in known), None)
+        return next((run.key for run in state.runs.values() if run.uid not in known and not run.reverts), None)
 
     def _note_fence(self, outcome: Outcome) -> None:
         """Hold a placement whose member holds a higher fence than any intent on record: the status is behind."""
@@ -345,6 +357,7 @@ class Reconciler:
             rewritten_at=max((view.joints.get(one, -1) for one in fleet.acknowledged), default=-1),
             clock_problem=self._clock_problem(status),
             deadline=timedelta(seconds=self.settings.stage_deadline_seconds),
+            grace=timedelta(seconds=self.settings.removal_grace_period_seconds),
         )
 
     def _clock_problem(self, status: store.Status) -> str:
@@ -441,11 +454,11 @@ class Reconciler:
         record = self._record_of(*name)
         if outcome.report.reason is Reason.FENCE_LOST and record is not None and record.seq > outcome.target.seq:
             target = replace(outcome.target, run_uid=record.run, seq=record.seq)
-            self._repairs[name] = Deliver(target=target, snapshot_index=record.index, hash=record.hash)
-        elif name in self._repairs and outcome.report.complete == self._repairs[name].hash:
+            self._repairs[name] = _repair(target, record)
+        elif name in self._repairs and _is_repaired(self._repairs[name], outcome.report):
             del self._repairs[name]
 
-    def _is_newest(self, repair: Deliver) -> bool:
+    def _is_newest(self, repair: Action) -> bool:
         record = self._record_of(repair.target.placement, repair.target.cluster)
         return record is not None and record.seq == repair.target.seq
 
@@ -486,13 +499,16 @@ class Reconciler:
         self._confirmed_at = monotonic()
 
     def _content_of(self, run: RunStatus, pin: Pin, action: Deliver | Observe) -> Content:
-        if run.uid not in self._contents:
-            objects = verified(self.derivation.content(pin.placement_uid, pin.snapshot_index), action.hash)
+        cluster = run.cluster(action.target.cluster, action.target.seq)
+        source = run.source_of(cluster) if cluster is not None else (pin.placement_uid, pin.snapshot_index)
+        name = (run.uid, *source)
+        if name not in self._contents:
+            objects = verified(self.derivation.content(*source), action.hash)
             options = ApplyOptions.from_strategy(pin.apply_strategy)
             while len(self._contents) >= _CONTENTS:
                 self._contents.pop(next(iter(self._contents)), None)
-            self._contents[run.uid] = Content(hash=action.hash, objects=objects, options=options)
-        return self._contents[run.uid]
+            self._contents[name] = Content(hash=action.hash, objects=objects, options=options)
+        return self._contents[name]
 
     def _say_once(self, event: str, **facts: str) -> None:
         """Log what stays the same from pass to pass only the first time."""
@@ -517,6 +533,19 @@ def _closed(
     """Absorb alone, as when the service ends: nothing new is begun, and what waited still waits."""
     folded, heard = absorbed(state, outcomes, now)
     return Plan(state=folded, waiting_for=last.waiting_for), heard
+
+
+def _repair(target: Target, record: Record) -> Action:
+    """Return what brings a cluster back to its record."""
+    if not record.hash:
+        return Withdraw(target=target)
+    return Deliver(target=target, snapshot_index=record.index, hash=record.hash)
+
+
+def _is_repaired(repair: Action, report: Report) -> bool:
+    if isinstance(repair, Withdraw):
+        return report.reason is Reason.WITHDRAWN
+    return report.complete == repair.hash
 
 
 def _held_problem(key: Key, why: str) -> Problem:

@@ -81,16 +81,16 @@ def _runs(states: Mapping[Key, PlacementState]) -> Iterator[str]:
 
 
 def _run_row(run: RunStatus) -> tuple[str, ...]:
-    clusters = [cluster for stage in run.stages for cluster in stage.clusters]
+    stages = run.shown_stages
+    clusters = [cluster for stage in stages for cluster in stage.clusters]
     done = sum(cluster.is_done for cluster in clusters)
-    current = run.current
-    over = len(run.stages) if current is None else current + 1
-    stage = run.stages[over - 1].name if run.stages else ""
+    over = len(stages) if run.current is None else min(run.current + 1, len(stages))
+    stage = stages[over - 1].name if stages else ""
     return (
         markdown(name_of(run.key.namespace, run.key.name)),
         markdown(run.placement),
-        f"{run.pin.snapshot_index} ({run.pin.hash[:7]})" if run.pin else "",
-        f"{over}/{len(run.stages)} {stage}" if stage else "",
+        run.pin.label if run.pin else "",
+        f"{over}/{len(stages)} {stage}" if stage else "",
         f"{done}/{len(clusters)}" if clusters else "",
         state_of(run),
     )
@@ -106,7 +106,7 @@ def state_of(run: RunStatus) -> str:
         return "Stopping" if any(True for _ in run.in_flight()) else "Stopped"
     if run.started_at is None:
         return "Initialized"
-    stage = run.stages[run.current] if run.current is not None else None
+    stage = run.stage
     if stage is not None and any(cluster.is_stuck for cluster in stage.clusters):
         return "Stuck"
     open_gates = [gate.task.type for gate in (stage.gates if stage else ()) if gate.opened_at and not gate.passed_at]
@@ -116,11 +116,14 @@ def state_of(run: RunStatus) -> str:
 def _clusters(states: Mapping[Key, PlacementState]) -> Iterator[str]:
     rows = []
     for key, state in sorted(states.items()):
-        counts = Counter(record.index for record in state.records.values())
+        records = [record for record in state.records.values() if not record.is_empty]
+        counts = Counter(record.index for record in records)
         for index, count in sorted(counts.items()):
-            names = sorted(record.cluster for record in state.records.values() if record.index == index)
+            names = sorted(record.cluster for record in records if record.index == index)
             shown = ", ".join(names[:10]) + (f", … ({count})" if count > 10 else "")  # noqa: PLR2004 - a short row
-            rows.append((markdown(name_of(key.namespace, key.name)), str(index), shown))
+            rows.append(
+                (markdown(name_of(key.namespace, key.name)), str(index) if index >= 0 else "being removed", shown)
+            )
     yield from _table(("Placement", "Snapshot", "Clusters"), rows)
 
 

@@ -8,7 +8,7 @@ import pytest
 from reconciler.core import events as e
 from reconciler.core.actions import Reason
 from reconciler.core.fold import IllegalTransition, apply, apply_to_placement, fold
-from reconciler.core.status import Delivered, PlacementState, Snapshot, When
+from reconciler.core.status import Delivered, PinnedCluster, PlacementState, Snapshot, When
 from tests.core import logs
 from tests.core.logs import HASH, NEWER, NOW, UID, Log, gate, opened, reported, seen, started
 
@@ -296,7 +296,8 @@ def test_an_event_of_another_run_is_refused():
 def test_every_event_has_an_effect_and_a_refusal_here():
     """A new event fails here until both are written."""
     of_placements = {"PlacementSeen", "PlacementEdited", "PlacementRemoved", "SnapshotMade", "PolicyMade"}
-    of_runs = set(e.EVENTS) - of_placements - {"PlacementScheduled"}
+    of_placements |= {"PlacementScheduled", "WithdrawalStarted", "WithdrawalReported"}
+    of_runs = set(e.EVENTS) - of_placements
     assert {str(one.id).split(",")[0] for one in EFFECTS} == of_runs
     assert of_runs - {one.values[1][0].__name__ for one in REFUSALS} == set()
 
@@ -367,7 +368,9 @@ def test_a_record_tells_what_a_cluster_was_told_last_and_how_far_it_is():
     assert record.delivered is None
     log.step(reported(0, "member2", 4, Reason.NOT_AVAILABLE))
     assert log.state.records["member2"].available_at is None
-    assert log.state.records["member2"].delivered == Delivered(run=UID, index=1, hash=HASH, commit=logs.COMMIT, seq=4)
+    assert log.state.records["member2"].delivered == Delivered(
+        run=UID, index=1, hash=HASH, commit=logs.COMMIT, seq=4, placement_uid="uid-placement"
+    )
     log.later(5).step(reported(0, "member2", 4))
     done = log.state.records["member2"]
     assert done.available_at == log.now
@@ -379,6 +382,56 @@ def test_what_was_before_stays_the_way_back_until_the_new_is_complete():
     assert log.state.records["member2"].delivered == logs.BEFORE
     log.step(reported(0, "member2", 4, Reason.INCOMPLETE, complete=""))
     assert log.state.records["member2"].delivered == logs.BEFORE
+
+
+def withdrawal(log: logs.Log, reason: Reason, intent: int) -> logs.Log:
+    return log.happens(e.WithdrawalReported, run="", cluster="member2", intent=intent, reason=reason)
+
+
+def test_what_a_removed_placement_put_on_a_cluster_is_removed_and_the_record_with_it():
+    log = after(*logs.UPDATED)
+    log.happens(e.PlacementRemoved, run="", commit=logs.COMMIT)
+    log.happens(e.WithdrawalStarted, run="", cluster="member2")
+    intent, record = log.state.seq, log.state.records["member2"]
+    assert (record.hash, record.run, record.seq, record.is_empty) == ("", "", intent, False)
+    withdrawal(log, Reason.UNREACHABLE, intent)
+    assert log.state.records["member2"].reason is Reason.UNREACHABLE
+    withdrawal(log, Reason.WITHDRAWN, intent)
+    assert dict(log.state.records) == {}
+
+
+def test_nothing_is_removed_while_the_placement_is_there_or_twice_or_without_an_intent():
+    log = after(*logs.UPDATED)
+    with pytest.raises(IllegalTransition, match="nothing is to be removed from member2"):
+        log.happens(e.WithdrawalStarted, run="", cluster="member2")
+    log.happens(e.PlacementRemoved, run="", commit=logs.COMMIT)
+    with pytest.raises(IllegalTransition, match="nothing is being removed from member2"):
+        withdrawal(log, Reason.WITHDRAWN, 4)
+    log.happens(e.WithdrawalStarted, run="", cluster="member2")
+    with pytest.raises(IllegalTransition, match="nothing is to be removed from member2"):
+        log.happens(e.WithdrawalStarted, run="", cluster="member2")
+    with pytest.raises(IllegalTransition, match="nothing is to be removed from elsewhere"):
+        log.happens(e.WithdrawalStarted, run="", cluster="elsewhere")
+
+
+def test_a_delete_stage_is_over_when_nothing_is_left_anywhere():
+    log = after(*logs.UPDATED, (e.RunWithdrawn, {"commit": logs.COMMIT}))
+    left = PinnedCluster(name="member2", uid=log.state.records["member2"].uid, hash="")
+    log.happens(e.RunSeen, run=NEWER, **(seen()[1] | {"key": replace(logs.RUN, name="newer"), "position": 9}))
+    log.happens(e.RunInitialized, run=NEWER, pin=replace(logs.pin(), stages=(), deletions=(left,)))
+    log.happens(e.RunStarted, run=NEWER, deletions=(left,))
+    log.happens(e.ClusterStarted, run=NEWER, stage=0, cluster="member2")
+    intent = log.state.seq
+    with pytest.raises(IllegalTransition, match="a stage is not over"):
+        log.happens(e.RunCompleted, run=NEWER)
+    facts = {"run": NEWER, "stage": 0, "cluster": "member2", "intent": intent}
+    log.happens(e.ClusterReported, **facts, reason=Reason.NOT_AVAILABLE)
+    assert not log.state.records["member2"].is_empty
+    log.happens(e.ClusterReported, **facts, reason=Reason.WITHDRAWN)
+    assert log.state.records["member2"].is_empty
+    assert log.state.records["member2"].delivered is None
+    log.happens(e.RunCompleted, run=NEWER)
+    assert log.state.runs[NEWER].end == "Succeeded"
 
 
 def test_an_empty_log_is_an_empty_state():

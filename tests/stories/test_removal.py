@@ -1,0 +1,294 @@
+"""What leaves: clusters that a placement no longer chooses, placements, and runs."""
+
+import pytest
+
+from reconciler.core.actions import Reason
+from tests import manifests
+from tests.manifests import run, stage, strategy
+from tests.world import World
+
+ALL = ["canary", "east", "west"]
+
+
+def placed(*clusters: str, **spec: object) -> str:
+    """Return the placement, onto these clusters."""
+    return manifests.placement(policy={"placementType": "PickFixed", "clusterNames": list(clusters)}, **spec)
+
+
+@pytest.fixture
+def fixed(world: World) -> World:
+    """`value1` is on three named clusters, by the run web-1."""
+    world.joins("canary", ring="canary")
+    world.joins("east", ring="prod")
+    world.joins("west", ring="prod")
+    world.commits(
+        {
+            "resources/app/namespace.yaml": manifests.namespace(),
+            "resources/app/settings.yaml": manifests.config_map("value1"),
+            "placements/web.yaml": placed(*ALL),
+            "strategies/rings.yaml": strategy(stage("canary"), stage("prod")),
+        }
+    )
+    world.begins()
+    world.commits("runs/web-1.yaml", run("web-1"))
+    world.passes()
+    assert world.values() == dict.fromkeys(ALL, "value1")
+    return world
+
+
+def deletions(world: World, name: str) -> dict[str, object]:
+    """Return the delete stage of a run as `run.yaml` has it."""
+    found: dict[str, object] = world.object(name)["status"]["deletionStageStatus"]
+    return found
+
+
+# -- the delete stage ------------------------------------------------------------
+
+
+def test_a_run_clears_the_clusters_that_are_chosen_no_more_after_its_last_stage(fixed: World):
+    fixed.commits({"placements/web.yaml": placed("canary"), "runs/web-2.yaml": run("web-2")})
+    fixed.passes()
+    assert fixed.values() == {"canary": "value1", "east": None, "west": None}
+    assert fixed.member("east").objects == {}
+    held = deletions(fixed, "web-2")
+    assert [one["clusterName"] for one in held["clusters"]] == ["east", "west"]
+    assert [one["reason"] for one in held["conditions"]] == ["StageUpdatingSucceeded", "StageUpdatingSucceeded"]
+    assert fixed.run("web-2").end == "Succeeded"
+    assert [one.index for one in fixed.placement().records.values() if not one.is_empty] == [0]
+
+
+def test_a_policy_that_shrinks_clears_nothing_before_a_run_does(fixed: World):
+    fixed.commits("placements/web.yaml", placed("canary"))
+    fixed.passes()
+    assert fixed.values() == dict.fromkeys(ALL, "value1")
+
+
+def test_a_run_that_is_only_initialized_shows_what_it_would_clear(fixed: World):
+    fixed.commits({"placements/web.yaml": placed("canary"), "runs/web-2.yaml": run("web-2", state="Initialize")})
+    fixed.passes()
+    assert deletions(fixed, "web-2") == {
+        "clusters": [{"clusterName": "east"}, {"clusterName": "west"}],
+        "stageName": "kubernetes-fleet.io/deleteStage",
+    }
+    assert fixed.values() == dict.fromkeys(ALL, "value1")
+
+
+def test_the_delete_stage_waits_for_the_gates_before_it(fixed: World):
+    gated = strategy(stage("canary", approval=True), stage("prod"))
+    changes = {"placements/web.yaml": placed("canary"), "strategies/rings.yaml": gated}
+    fixed.commits(changes | {"runs/web-2.yaml": run("web-2")})
+    fixed.passes()
+    assert fixed.values() == dict.fromkeys(ALL, "value1")
+    fixed.approves("web-2", "canary")
+    fixed.passes()
+    assert fixed.values() == {"canary": "value1", "east": None, "west": None}
+
+
+def test_a_member_that_is_down_holds_the_delete_stage_and_is_named(fixed: World):
+    fixed.member("west").falls_silent()
+    fixed.commits({"placements/web.yaml": placed("canary"), "runs/web-2.yaml": run("web-2")})
+    fixed.passes(minutes=6)
+    assert fixed.running() == {"west"}
+    assert fixed.value("east") is None
+    assert fixed.message("web-2", "Progressing") == (
+        "The updateRun is stuck waiting for west cluster(s) in stage kubernetes-fleet.io/deleteStage to finish "
+        "updating, please check placement status for potential errors"
+    )
+    fixed.heals("west")
+    fixed.passes(minutes=2)
+    assert fixed.run("web-2").end == "Succeeded"
+
+
+def test_a_run_may_have_nothing_but_clusters_to_clear(fixed: World):
+    labelled = {"requiredDuringSchedulingIgnoredDuringExecution": {"clusterSelectorTerms": [
+        {"labelSelector": {"matchLabels": {"ring": "nowhere"}}}]}}  # fmt: skip
+    policy = {"placementType": "PickAll", "affinity": {"clusterAffinity": labelled}}
+    fixed.removes("placements/web.yaml")
+    fixed.commits({"placements/web.yaml": manifests.placement(policy=policy), "runs/web-2.yaml": run("web-2")})
+    fixed.passes()
+    assert fixed.values() == dict.fromkeys(ALL)
+    assert fixed.run("web-2").end == "Succeeded"
+
+
+def test_a_run_with_nothing_to_do_and_nothing_to_clear_is_tried_again_when_a_cluster_joins(world: World):
+    world.commits(
+        {
+            "resources/app/namespace.yaml": manifests.namespace(),
+            "placements/web.yaml": manifests.placement(),
+            "strategies/rings.yaml": strategy(stage("prod")),
+            "clusters/README.md": "none yet\n",
+        }
+    )
+    world.begins()
+    world.commits("runs/web-1.yaml", run("web-1"))
+    world.passes()
+    assert world.message("web-1", "Initialized") == (
+        "cannot continue the updateRun: failed to validate the updateRun: no scheduled or to-be-deleted bindings found "
+        "for the latest policy snapshot /web-0"
+    )
+    world.joins("east", ring="prod")
+    world.passes()
+    assert world.run("web-1").end == "Succeeded"
+
+
+def test_a_stop_before_the_delete_stage_clears_nothing_until_the_run_goes_on(fixed: World):
+    fixed.breaks("canary")
+    fixed.commits({"placements/web.yaml": placed("canary"), "resources/app/settings.yaml": manifests.config_map("v2")})
+    fixed.commits("runs/web-2.yaml", run("web-2"))
+    fixed.passes()
+    fixed.commits("runs/web-2.yaml", run("web-2", state="Stop"))
+    fixed.heals("canary")
+    fixed.passes()
+    assert fixed.value("east") == "value1"
+    fixed.commits("runs/web-2.yaml", run("web-2", state="Run"))
+    fixed.passes()
+    assert fixed.values() == {"canary": "v2", "east": None, "west": None}
+
+
+def test_a_cluster_that_was_cleared_and_is_chosen_again_gets_everything_anew(fixed: World):
+    fixed.commits({"placements/web.yaml": placed("canary"), "runs/web-2.yaml": run("web-2")})
+    fixed.passes()
+    fixed.commits({"placements/web.yaml": placed(*ALL), "runs/web-3.yaml": run("web-3")})
+    fixed.passes()
+    assert fixed.values() == dict.fromkeys(ALL, "value1")
+    assert fixed.placement().records["east"].before is None
+
+
+def test_the_revert_of_a_run_with_a_delete_stage_brings_back_what_it_cleared(fixed: World):
+    commit = fixed.commits({"placements/web.yaml": placed("canary"), "runs/web-2.yaml": run("web-2")})
+    fixed.passes()
+    assert fixed.value("west") is None
+    fixed.reverts(commit)
+    fixed.passes()
+    assert fixed.values() == dict.fromkeys(ALL, "value1")
+    assert [one.name for one in fixed.run("web-2-rollback").stages] == ["restore", "canary"]
+
+
+def test_what_was_in_flight_to_a_cluster_chosen_no_more_is_taken_by_the_delete_stage(fixed: World):
+    fixed.breaks("west")
+    fixed.commits({"resources/app/settings.yaml": manifests.config_map("v2"), "runs/web-2.yaml": run("web-2")})
+    fixed.passes()
+    assert fixed.running() == {"west"}
+    fixed.heals("west")
+    fixed.member("west").falls_silent()
+    fixed.commits({"placements/web.yaml": placed("canary", "east"), "runs/web-3.yaml": run("web-3")})
+    fixed.passes()
+    fixed.heals("west")
+    fixed.passes(minutes=2)
+    assert fixed.values() == {"canary": "v2", "east": "v2", "west": None}
+
+
+# -- a placement that is removed ------------------------------------------------------------
+
+
+def test_what_a_removed_placement_placed_goes_after_the_grace_period(fixed: World):
+    fixed.removes("placements/web.yaml", "runs/web-1.yaml")
+    fixed.passes(minutes=9)
+    assert fixed.values() == dict.fromkeys(ALL, "value1")
+    fixed.passes(minutes=2)
+    assert [fixed.member(one).objects for one in ALL] == [{}, {}, {}]
+    assert fixed.placement().records == {}
+
+
+def test_a_placement_that_comes_back_within_the_grace_period_changes_no_member(fixed: World):
+    before = {name: fixed.writes(name) for name in ALL}
+    fixed.removes("placements/web.yaml")
+    fixed.passes(minutes=9)
+    fixed.commits("placements/web.yaml", placed(*ALL))
+    fixed.passes(minutes=30)
+    assert {name: fixed.writes(name) for name in ALL} == before
+    assert sorted(fixed.placement().records) == ALL
+
+
+def test_the_runs_of_a_removed_placement_are_withdrawn(fixed: World):
+    fixed.commits("strategies/rings.yaml", strategy(stage("canary", approval=True), stage("prod")))
+    fixed.commits({"resources/app/settings.yaml": manifests.config_map("v2"), "runs/web-2.yaml": run("web-2")})
+    fixed.passes()
+    head = fixed.removes("placements/web.yaml")
+    fixed.passes()
+    assert fixed.message("web-2", "Succeeded") == f"the placement was removed by commit {head[:7]}"
+    fixed.approves("web-2", "canary")
+    fixed.passes()
+    assert fixed.values() == {"canary": "v2", "east": "value1", "west": "value1"}
+
+
+def test_abandon_leaves_everything_where_it_is(fixed: World):
+    kept = {"type": "External", "deleteStrategy": {"propagationPolicy": "Abandon"}}
+    fixed.commits("placements/web.yaml", placed(*ALL, strategy=kept))
+    fixed.passes()
+    fixed.removes("placements/web.yaml")
+    fixed.passes(minutes=30)
+    assert fixed.values() == dict.fromkeys(ALL, "value1")
+
+
+def test_a_member_that_is_down_is_cleared_when_it_comes_back(fixed: World):
+    fixed.removes("placements/web.yaml")
+    fixed.member("west").falls_silent()
+    fixed.passes(minutes=20)
+    assert fixed.placement().records["west"].reason is Reason.UNREACHABLE
+    assert fixed.values() == {"canary": None, "east": None, "west": "value1"}
+    fixed.heals("west")
+    fixed.passes(minutes=2)
+    assert fixed.placement().records == {}
+    assert fixed.value("west") is None
+
+
+def test_a_cluster_that_left_the_fleet_keeps_what_it_has(fixed: World):
+    fixed.leaves("west")
+    fixed.removes("placements/web.yaml")
+    fixed.passes(minutes=20)
+    assert fixed.values() == {"canary": None, "east": None, "west": "value1"}
+
+
+def test_a_placement_that_comes_back_after_everything_went_begins_anew(fixed: World):
+    fixed.removes("placements/web.yaml", "runs/web-1.yaml")
+    fixed.passes(minutes=20)
+    fixed.commits({"placements/web.yaml": placed(*ALL), "runs/web-2.yaml": run("web-2")})
+    fixed.passes()
+    assert fixed.values() == dict.fromkeys(ALL, "value1")
+    assert fixed.object("web-2")["status"]["resourceSnapshotIndexUsed"] == "0"
+
+
+def test_a_daemon_that_is_killed_during_the_removal_is_followed_by_one_that_finishes_it(fixed: World):
+    fixed.removes("placements/web.yaml")
+    fixed.member("west").falls_silent()
+    fixed.passes(minutes=20)
+    fixed.restarts(wiped=True)
+    fixed.heals("west")
+    fixed.passes(minutes=2)
+    assert [fixed.member(one).objects for one in ALL] == [{}, {}, {}]
+
+
+# -- a run that is removed ------------------------------------------------------------
+
+
+def test_a_run_file_removed_alone_changes_no_member_by_a_byte(fixed: World):
+    before = {name: fixed.writes(name) for name in ALL}
+    fixed.removes("runs/web-1.yaml")
+    fixed.passes(minutes=30)
+    assert {name: fixed.writes(name) for name in ALL} == before
+
+
+def test_a_run_whose_file_is_renamed_or_moved_goes_on(fixed: World):
+    fixed.commits("strategies/rings.yaml", strategy(stage("canary", approval=True), stage("prod")))
+    fixed.commits({"resources/app/settings.yaml": manifests.config_map("v2"), "runs/web-2.yaml": run("web-2")})
+    fixed.passes()
+    fixed.commits({"runs/web-2.yaml": None, "runs/2025/web-2.yml": run("web-2")})
+    fixed.passes()
+    fixed.approves("web-2", "canary")
+    fixed.passes()
+    assert fixed.values() == dict.fromkeys(ALL, "v2")
+
+
+def test_a_run_whose_file_is_broken_while_it_is_moved_starts_nothing_and_is_not_withdrawn(fixed: World):
+    fixed.commits("strategies/rings.yaml", strategy(stage("canary", approval=True), stage("prod")))
+    fixed.commits({"resources/app/settings.yaml": manifests.config_map("v2"), "runs/web-2.yaml": run("web-2")})
+    fixed.passes()
+    fixed.commits({"runs/web-2.yaml": None, "runs/moved.yaml": "kind: [\n"})
+    fixed.approves("web-2", "canary")
+    fixed.passes()
+    assert fixed.run("web-2").end is None
+    assert fixed.started("web-2") == ["canary"]
+    fixed.commits("runs/moved.yaml", run("web-2"))
+    fixed.passes()
+    assert fixed.values() == dict.fromkeys(ALL, "v2")
