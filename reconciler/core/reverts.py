@@ -1,21 +1,34 @@
-"""Which removals are reverts: git's own sentence in the message, or the subject that forges put in its place."""
+"""Which removals are reverts: git's own sentence in the message, or the title that forges put in its place."""
 
 import re
 from collections.abc import Iterable
 
-_SENTENCE = re.compile(r"\bThis reverts commit ([0-9a-f]{7,64})\b")
-_NUMBER = re.compile(r" \([#!]\d+\)$")
-"""The number of a pull request, as forges append it to the subject of a squashed commit."""
+_SENTENCE = re.compile(r"\b(?:This reverts|Reverts|Reverted) commit [`']?([0-9a-f]{7,64})\b")
+_SUBJECT = re.compile(r"^[Rr]evert ([0-9a-f]{40}|[0-9a-f]{64})$")
+"""Gitea's default subject."""
+_MERGED = re.compile(r"^Merged PR \d+: ")
+"""What Azure DevOps puts in front of the title of a pull request."""
+_NUMBER = re.compile(r" \((?:[#!]|pull request #)\d+\)$")
+"""The number of a pull request, as forges append it to a title."""
 
 
 def reverted_ids(message: str) -> tuple[str, ...]:
     """Return the ids that a commit message says it reverts, full or abbreviated, in order."""
-    return tuple(_SENTENCE.findall(message))
+    return (*_SUBJECT.findall(message.partition("\n")[0]), *_SENTENCE.findall(message))
 
 
-def reverts_subject(message: str, subjects: Iterable[str]) -> bool:
-    """Tell whether the message's subject says that it reverts a commit with one of these subjects."""
-    subject = message.partition("\n")[0]
-    return any(subject.startswith(f'Revert "{one}') for one in subjects if one) or any(
-        subject.startswith(f'Revert "{_NUMBER.sub("", one)}"') for one in subjects if one
-    )
+def titles(message: str) -> tuple[str, ...]:
+    """Return what a message may be known by: its subject, and the line below it, where merges have the request's."""
+    lines = [line for line in message.split("\n") if line.strip()]
+    return tuple(_MERGED.sub("", line) for line in lines[:2])
+
+
+def reverts_title(message: str, brought: Iterable[str]) -> bool:
+    """Tell whether one of the message's titles says that it reverts something with one of these titles."""
+    mine = titles(message)
+    return any(_begins(one, title) for one in mine for title in brought if title)
+
+
+def _begins(title: str, reverted: str) -> bool:
+    plain = _NUMBER.sub("", reverted)
+    return any(title.startswith((f"Revert {quote}{reverted}", f"Revert {quote}{plain}{quote}")) for quote in ('"', "'"))

@@ -8,7 +8,7 @@ from typing import cast
 from reconciler.core.approvals import Candidate
 from reconciler.core.history import History, approval_mark
 from reconciler.core.model import FOLDERS, Approval, Body, Commit, ParsedFile, Problem, Run
-from reconciler.core.reverts import reverted_ids, reverts_subject
+from reconciler.core.reverts import reverted_ids, reverts_title, titles
 from reconciler.core.selection import resource_hash, sanitise
 from reconciler.core.view import Declared, FileChange, Removal, Source
 from reconciler.daemon.checkpoint import load, save
@@ -124,14 +124,14 @@ class Derivation:
         """Tell whether the removing commit, or one that it merged, says that it reverts what brought the run."""
         messages = [one.message for one in self._brought(removal.commit)]
         named = [sha for message in messages for sha in reverted_ids(message)]
-        if not named and not any(message.startswith("Revert ") for message in messages):
+        if not named and not any("Revert " in message for message in messages):
             return False
         bringing = self._brought(removal.declared.created)
         ids = {one.sha for one in bringing}
         if any((log.resolve(self._git, sha) or sha) in ids for sha in named):
             return True
-        subjects = [one.subject for one in bringing]
-        return any(reverts_subject(message, subjects) for message in messages)
+        brought = [title for one in bringing for title in (*titles(one.message), one.subject)]
+        return any(reverts_title(message, brought) for message in messages)
 
     def _brought(self, commit: Commit) -> tuple[Commit, ...]:
         """Return a commit of the first-parent history and what it merged."""
