@@ -3,13 +3,14 @@
 import json
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from reconciler.clock import monotonic, sleep
 from tests import servers
 from tests.test_article import COMMAND, Tutorial
 
@@ -76,3 +77,11 @@ def ended(daemon: subprocess.Popen[bytes]) -> None:
     if daemon.poll() is None:
         daemon.kill()
     daemon.wait()
+
+
+def until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
+    """Wait for something that comes by itself."""
+    deadline = monotonic() + seconds
+    while not holds():
+        assert monotonic() < deadline, "it does not come"
+        sleep(0.2)
