@@ -26,6 +26,7 @@ _SHARED = (
     "present",
     "reading",
     "showing",
+    "steering",
     "telling",
     "writing",
 )

@@ -1,4 +1,4 @@
-"""`reconciler run create`: commit a new run."""
+"""`reconciler run create`, `run start`, `run stop`: commit a new run, or another state of one."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +14,8 @@ def register(application: typer.Typer) -> None:
     """Add the group of commands."""
     group = typer.Typer(help="Commit what starts or changes a run.", no_args_is_help=True)
     group.command("create")(create)
+    group.command("start")(start)
+    group.command("stop")(stop)
     application.add_typer(group, name="run")
 
 
@@ -54,6 +56,42 @@ def create(
     what = f"snapshot {snapshot}" if snapshot else "the latest snapshot"
     message = f"Roll out {placement} with run {name}\n\n{what} along strategy {strategy}\n"
     commit(fleet, {path: data}, message, dry_run=dry_run, to_branch=to_branch)
+
+
+def start(
+    name: Annotated[str, typer.Argument(help="The run's name.")],
+    namespace: options.Namespace = "",
+    message: Annotated[str, typer.Option("--message", "-m", help="Why, for the record.")] = "",
+    repo: options.Repo = ".",
+    branch: options.Branch = "main",
+    status_branch: options.StatusBranch = "fleet-status",
+    dry_run: options.DryRun = False,
+    to_branch: options.ToBranch = None,
+) -> None:
+    """Commit spec.state Run: an initialized run begins, a stopped one goes on where it was."""
+    from reconciler.commands.opening import open_fleet  # noqa: PLC0415
+    from reconciler.commands.steering import set_state  # noqa: PLC0415
+
+    fleet = open_fleet(repo, branch, status_branch)
+    set_state(fleet, name, namespace, "Run", message=message, dry_run=dry_run, to_branch=to_branch)
+
+
+def stop(
+    name: Annotated[str, typer.Argument(help="The run's name.")],
+    namespace: options.Namespace = "",
+    message: Annotated[str, typer.Option("--message", "-m", help="Why, for the record.")] = "",
+    repo: options.Repo = ".",
+    branch: options.Branch = "main",
+    status_branch: options.StatusBranch = "fleet-status",
+    dry_run: options.DryRun = False,
+    to_branch: options.ToBranch = None,
+) -> None:
+    """Commit spec.state Stop: clusters in flight finish, nothing new starts until `run start`."""
+    from reconciler.commands.opening import open_fleet  # noqa: PLC0415
+    from reconciler.commands.steering import set_state  # noqa: PLC0415
+
+    fleet = open_fleet(repo, branch, status_branch)
+    set_state(fleet, name, namespace, "Stop", message=message, dry_run=dry_run, to_branch=to_branch)
 
 
 def _check(view: "View", name: str, placement: str, strategy: str, snapshot: str, namespace: str) -> str:

@@ -56,7 +56,7 @@ def waits_for(run: RunStatus | None) -> tuple[Wait, ...]:
         return (Wait(message=run.failure or "the run is not initialized yet"),)
     if run.state is not State.RUN:
         word = "stopped" if run.state is State.STOP else "initialized"
-        return (Wait(message=f"the run is {word}: set spec.state to Run"),)
+        return (Wait(message=f"the run is {word}: set spec.state to Run", command=start_command(run)),)
     if run.stage is None or run.started_at is None:
         return (Wait(message="the daemon has not gone on yet"),)
     return tuple(_stage_waits(run, run.stage)) or (Wait(message="the daemon has not gone on yet"),)
@@ -84,6 +84,11 @@ def approve_command(run: RunStatus, stage: StageFacts, gate: Gate) -> str:
     before = " --before" if gate.when is When.BEFORE else ""
     namespace = f" -n {run.key.namespace}" if run.key.namespace else ""
     return f"reconciler approve {run.key.name} {stage.name}{before}{namespace}"
+
+
+def start_command(run: RunStatus) -> str:
+    """Return the command that commits the state Run."""
+    return f"reconciler run start {run.key.name}" + (f" -n {run.key.namespace}" if run.key.namespace else "")
 
 
 def _heard(cluster: ClusterFacts) -> str:

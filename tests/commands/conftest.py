@@ -19,7 +19,7 @@ from reconciler.daemon.service import drain
 from reconciler.git.mirror import Mirror
 from reconciler.settings import Settings
 from tests import manifests, servers
-from tests.world import HandClock
+from tests.world import HandClock, World
 
 BRANCHES = ("main", "fleet-status")
 NAMESPACE = "my-app-namespace"
@@ -209,6 +209,20 @@ def command(moments: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> Com
         where = moment if isinstance(moment, Path) else moments[moment]
         capsys.readouterr()
         code = run([*arguments, "-C", str(where)])
+        said = capsys.readouterr()
+        return Output(code, said.out, said.err)
+
+    return call
+
+
+@pytest.fixture
+def person(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Return what runs a command on the world's repository as somebody with a git identity."""
+    (tmp_path / ".gitconfig").write_text("[user]\n\tname = Olga\n\temail = olga@example.org\n")
+
+    def call(*arguments: str) -> Output:
+        capsys.readouterr()
+        code = run([*arguments, "-C", str(world.remote)])
         said = capsys.readouterr()
         return Output(code, said.out, said.err)
 
