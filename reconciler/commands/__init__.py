@@ -28,6 +28,7 @@ _SHARED = (
     "showing",
     "steering",
     "telling",
+    "undoing",
     "writing",
 )
 

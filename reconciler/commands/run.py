@@ -44,8 +44,8 @@ def create(
 
     fleet = open_fleet(repo, branch, status_branch)
     view = fleet.derivation.view
-    digest = _check(view, name, placement, strategy, snapshot, namespace)
-    body = _run(name, placement, strategy, snapshot, namespace, state, digest if pin else "")
+    digest = check_run(view, name, placement, strategy, snapshot, namespace)
+    body = run_body(name, placement, strategy, snapshot, namespace, state, digest if pin else "")
     path = f"runs/{namespace}/{name}.yaml" if namespace else f"runs/{name}.yaml"
     if any(one.document.path == path for one in view.runs()) or path in view.broken:
         raise RefusedError(f"{path} is there already, with something else in it: choose another name, or move it")
@@ -94,7 +94,7 @@ def stop(
     set_state(fleet, name, namespace, "Stop", message=message, dry_run=dry_run, to_branch=to_branch)
 
 
-def _check(view: "View", name: str, placement: str, strategy: str, snapshot: str, namespace: str) -> str:
+def check_run(view: "View", name: str, placement: str, strategy: str, snapshot: str, namespace: str) -> str:
     """Refuse what could not work; return the content hash that the run would roll out."""
     from reconciler.errors import RefusedError  # noqa: PLC0415
 
@@ -116,9 +116,10 @@ def _check(view: "View", name: str, placement: str, strategy: str, snapshot: str
     return chosen[-1].hash
 
 
-def _run(
+def run_body(
     name: str, placement: str, strategy: str, snapshot: str, namespace: str, state: str, digest: str
 ) -> dict[str, object]:
+    """Return a run as an object; what is empty is left out, and so is the state Run."""
     from reconciler.core.conditions import API_VERSION  # noqa: PLC0415
     from reconciler.core.model import PREFIX  # noqa: PLC0415
 

@@ -1,0 +1,154 @@
+"""Where a run came from: the snapshot that its clusters ran before it, from the records on the status branch."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import count
+
+from reconciler.commands.opening import Fleet
+from reconciler.commands.reading import find_run, run_noun
+from reconciler.core.model import Key
+from reconciler.core.status import ClusterFacts, Delivered, PlacementState, RunStatus
+from reconciler.errors import RefusedError
+from reconciler.git import history as log
+
+_LONGEST = 63
+"""Characters that a run's name may have."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WayBack:
+    """The snapshot to go back to from a run; `newer` are the runs that have moved clusters on since."""
+
+    run: RunStatus
+    index: int
+    newer: tuple[str, ...] = ()
+
+    @property
+    def strategy(self) -> str:
+        """The strategy that the run went along."""
+        return str(self.run.spec["stagedRolloutStrategyName"])
+
+
+def way_back(fleet: Fleet, name: str, namespace: str) -> WayBack:
+    """Find what every cluster ran before a run.
+
+    Raises:  RefusedError when the run is not known, has moved nothing, or its clusters have no snapshot in common;
+             the text says which there are, with the commands that make a run of each.
+    """
+    run, state = _known(fleet, name, namespace)
+    found = _held_before(fleet, run, state)
+    if not any(one.started_at is not None for stage in run.stages for one in stage.clusters):
+        raise RefusedError(f"run {name} has started no cluster, so there is nothing to go back from")
+    if not found:
+        raise RefusedError(f"every cluster that run {name} started has left the fleet")
+    problem = _problem(run, state, found)
+    if problem:
+        raise RefusedError(f"{problem}; {_choices(run, state, found)}")
+    before = next(iter(found.values()))
+    assert before is not None
+    newer = [one for one in state.runs.values() if one.started_at is not None and one.position > run.position]
+    newer.sort(key=lambda one: one.position)
+    return WayBack(run=run, index=before.index, newer=tuple(one.key.name for one in newer))
+
+
+def _known(fleet: Fleet, name: str, namespace: str) -> tuple[RunStatus, PlacementState]:
+    if fleet.status is None:
+        raise RefusedError(f"there is no branch {fleet.status_branch}, so no run has moved anything: reconciler init")
+    _, run = find_run(fleet, run_noun(namespace), namespace, name)
+    where = f" in namespace {namespace}" if namespace else ""
+    if run is None:
+        raise RefusedError(f"the daemon has not seen a run {name}{where}")
+    state = next(one for one in fleet.status.placements.values() if run.uid in one.runs)
+    return run, state
+
+
+def _held_before(fleet: Fleet, run: RunStatus, state: PlacementState) -> dict[str, Delivered | None]:
+    """Return by cluster what it ran before the run: of those not started what they run now, if anything."""
+    members = fleet.derivation.view.clusters()
+    found: dict[str, Delivered | None] = {}
+    for stage in run.stages:
+        for cluster in stage.clusters:
+            there = cluster.name in members and members[cluster.name].uid == cluster.uid
+            if there and cluster.started_at is not None:
+                found[cluster.name] = cluster.before
+            elif there and (delivered := _delivered(state, cluster)) is not None:
+                found[cluster.name] = delivered
+    return found
+
+
+def _delivered(state: PlacementState, cluster: ClusterFacts) -> Delivered | None:
+    record = state.records.get(cluster.name)
+    return record.delivered if record is not None and record.uid == cluster.uid else None
+
+
+def _problem(run: RunStatus, state: PlacementState, found: dict[str, Delivered | None]) -> str:
+    """Say why there is no one snapshot to go back to; empty: there is."""
+    nothing = sorted(name for name, one in found.items() if one is None)
+    if nothing:
+        return f"{', '.join(nothing)} had nothing of {run.placement} before run {run.key.name}"
+    held = {(one.index, one.commit) for one in found.values() if one is not None}
+    if len(held) > 1:
+        return f"the clusters of run {run.key.name} had different snapshots before it: {_told(found)}"
+    index, commit = next(iter(held))
+    if all((one.index, one.commit) != (index, commit) for one in state.snapshots):
+        return f"snapshot {index} was of an earlier placement named {run.placement}, which is gone"
+    if run.pin is not None and run.pin.snapshot_index == index:
+        return f"the clusters had snapshot {index} before run {run.key.name} too, so going back changes nothing"
+    return ""
+
+
+def _told(found: dict[str, Delivered | None]) -> str:
+    by_index: dict[int, list[str]] = {}
+    for name, one in sorted(found.items()):
+        if one is not None:
+            by_index.setdefault(one.index, []).append(name)
+    return ", ".join(f"{index} ({', '.join(names)})" for index, names in sorted(by_index.items()))
+
+
+def _choices(run: RunStatus, state: PlacementState, found: dict[str, Delivered | None]) -> str:
+    """Return the commands that make a run of each snapshot in question, else of each there is."""
+    there = {one.index for one in state.snapshots}
+    held = {one.index for one in found.values() if one is not None} & there
+    own = {run.pin.snapshot_index} if run.pin is not None else set()
+    wanted = sorted(held - own or there - own)
+    if not wanted:
+        return "there is no other snapshot"
+    return "choose one:" + "".join(f"\n  {one}" for one in _commands(run, wanted))
+
+
+def _commands(run: RunStatus, indices: Iterable[int]) -> Iterable[str]:
+    namespace = f" -n {run.key.namespace}" if run.key.namespace else ""
+    for index in indices:
+        yield (
+            f"reconciler run create NAME --placement {run.placement} --strategy "
+            f"{run.spec['stagedRolloutStrategyName']} --snapshot {index}{namespace}"
+        )
+
+
+# -- the new run's name and file --------------------------------------------------------------------------------------
+
+
+def free_name(fleet: Fleet, run: Key) -> str:
+    """Return `<run>-back`, then `-back-2` …, the first that no run ever had; cut with a hash at 63 characters."""
+    taken = {one.key.name for one in fleet.derivation.view.runs() if one.key.namespace == run.namespace}
+    states = fleet.status.placements.values() if fleet.status is not None else ()
+    taken |= {one.key.name for state in states for one in state.runs.values() if one.key.namespace == run.namespace}
+    names = (_cut(run.name, "-back" if number == 1 else f"-back-{number}") for number in count(1))
+    return next(name for name in names if name not in taken)
+
+
+def _cut(name: str, ending: str) -> str:
+    if len(name + ending) <= _LONGEST:
+        return name + ending
+    digest = "-" + hashlib.sha256(name.encode()).hexdigest()[:8]
+    return name[: _LONGEST - len(digest + ending)].rstrip("-.") + digest + ending
+
+
+def run_file(fleet: Fleet, name: str, namespace: str) -> str:
+    """Return the file for a new run; raises RefusedError where something else stands already."""
+    path = f"runs/{namespace}/{name}.yaml" if namespace else f"runs/{name}.yaml"
+    head = fleet.derivation.view.head
+    if head is not None and any(one.path == path for one in log.listing(fleet.source.git, head.sha, path)):
+        raise RefusedError(f"{path} is there already, with something else in it: choose another --name, or move it")
+    return path
