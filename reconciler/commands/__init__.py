@@ -18,11 +18,13 @@ OK, FAILED, USAGE, WAITING, REFUSED, INTERNAL = 0, 1, 2, 3, 4, 20
 _SHARED = (
     "asked",
     "describing",
+    "foretelling",
     "members",
     "nouns",
     "objects",
     "opening",
     "options",
+    "planning",
     "present",
     "reading",
     "showing",

@@ -220,9 +220,9 @@ def person(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     """Return what runs a command on the world's repository as somebody with a git identity."""
     (tmp_path / ".gitconfig").write_text("[user]\n\tname = Olga\n\temail = olga@example.org\n")
 
-    def call(*arguments: str) -> Output:
+    def call(*arguments: str, where: Path | str = world.remote) -> Output:
         capsys.readouterr()
-        code = run([*arguments, "-C", str(world.remote)])
+        code = run([*arguments, "-C", str(where)])
         said = capsys.readouterr()
         return Output(code, said.out, said.err)
 

@@ -10,6 +10,7 @@ WORDS = {
     "tree": "--timeout",
     "wait": "--for",
     "replay": "--as-of",
+    "plan": "--ref",
 }
 
 

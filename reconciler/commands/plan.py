@@ -1,0 +1,166 @@
+"""`reconciler plan`: what runs would do after a merge, before it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from reconciler.commands import options
+
+if TYPE_CHECKING:
+    from reconciler.commands.opening import Fleet
+    from reconciler.commands.planning import Foreseen, Read
+    from reconciler.core.model import Body
+    from reconciler.core.view import View
+    from reconciler.status_branch.store import Status
+
+_OUTPUTS = ("text", "json", "yaml")
+
+
+def register(application: typer.Typer) -> None:
+    """Add the command."""
+    application.command("plan")(plan)
+
+
+def plan(
+    runs: Annotated[list[str] | None, typer.Argument(help="Only these runs.")] = None,
+    ref: Annotated[str, typer.Option("--ref", help="A branch (or commit) to be merged, instead of the files.")] = "",
+    namespace: options.Namespace = "",
+    output: Annotated[str, typer.Option("--output", "-o", help="text, json or yaml.")] = "text",
+    repo: options.Repo = ".",
+    branch: options.Branch = "main",
+    status_branch: options.StatusBranch = "fleet-status",
+    offline: options.Offline = False,
+) -> int:
+    """Tell what every run would do that is not started yet, as if the files on disk (or --ref) were merged now.
+
+    Exit code 0: all would go on; 2: a file of the change does not count; 4: a run would be refused.
+    """
+    from reconciler.clock import wall  # noqa: PLC0415
+    from reconciler.commands import OK, REFUSED, USAGE  # noqa: PLC0415
+    from reconciler.commands.planning import broken_by, foresee  # noqa: PLC0415
+    from reconciler.errors import UsageError  # noqa: PLC0415
+
+    if output not in _OUTPUTS:
+        raise UsageError(f"-o {output}: there are text, json and yaml")
+    where = _open(repo, branch, status_branch, ref, offline=offline)
+    found = _chosen(foresee(where.view, where.read, where.status, wall()), where.view, runs or (), namespace)
+    problems = broken_by(where.view, where.paths)
+    _show(where, found, problems, output)
+    if problems:
+        return USAGE
+    return REFUSED if any(one.is_refused for one in found) else OK
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Where:
+    """The view with the change in it; what was brought in (None: nothing), on top of which head."""
+
+    view: "View"
+    read: "Read"
+    status: "Status | None"
+    paths: tuple[str, ...]
+    title: str
+    merged: str | None = None
+    base: str = ""
+
+
+def _open(repo: str, branch: str, status_branch: str, ref: str, *, offline: bool) -> _Where:
+    """Bring what is to be merged onto the watched branch; a folder that is no repository stands alone."""
+    from reconciler.commands.reading import open_reading  # noqa: PLC0415
+    from reconciler.daemon.proposal import bring, of_commit, of_files  # noqa: PLC0415
+
+    if not ref and _is_plain_folder(Path(repo)):
+        return _alone(Path(repo))
+    fleet = open_reading(repo, branch, status_branch, offline=offline)
+    view, git = fleet.derivation.view, fleet.source.git
+    assert view.head is not None
+    head, merged = view.head.sha, ref
+    if ref:
+        changes = of_commit(git, head, _tip(fleet, repo, ref, offline=offline))
+    elif git.where is not None:
+        changes, merged = of_files(git, head, git.where), "the work tree"
+    else:
+        changes = ()
+    if changes:
+        bring(fleet.derivation.view, changes)
+    return _Where(
+        view=view,
+        read=fleet.derivation.content,
+        status=fleet.status,
+        paths=tuple(one.path for one in changes),
+        title=f"{merged} on top of {branch} {head[:7]}" if merged else f"{branch} at {head[:7]}",
+        merged=merged or None,
+        base=head,
+    )
+
+
+def _is_plain_folder(folder: Path) -> bool:
+    """Tell whether a folder holds a fleet's files, and is not the top of a repository."""
+    from reconciler.core.model import FOLDERS  # noqa: PLC0415
+
+    return not (folder / ".git").exists() and any((folder / name).is_dir() for name in FOLDERS)
+
+
+def _alone(folder: Path) -> _Where:
+    from reconciler.daemon.worktree import judge  # noqa: PLC0415
+    from reconciler.errors import PermanentError  # noqa: PLC0415
+
+    def read(_: str, index: int) -> "tuple[Body, ...]":
+        raise PermanentError(f"snapshot {index} is in no repository")
+
+    view, count = judge(folder)
+    title = f"{count} manifests, in no repository"
+    return _Where(view=view, read=read, status=None, paths=tuple(view.broken), title=title)
+
+
+def _tip(fleet: "Fleet", repo: str, ref: str, *, offline: bool) -> str:
+    """Return the commit that a name means: as git reads it here, else the branch of the remote."""
+    from reconciler.errors import UsageError  # noqa: PLC0415
+    from reconciler.git.mirror import open_source  # noqa: PLC0415
+    from reconciler.git.run import GitError, check_branch  # noqa: PLC0415
+
+    if ref.startswith("-"):
+        raise UsageError(f"--ref {ref} is no name of a branch or commit")
+    try:
+        return fleet.source.git.run("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}").decode("ascii").strip()
+    except GitError:
+        tip = open_source(repo, (check_branch(ref), fleet.branch), offline=offline).tip(ref)
+    if tip is None:
+        raise UsageError(f"there is no branch or commit {ref}")
+    return tip
+
+
+def _chosen(
+    found: "tuple[Foreseen, ...]", view: "View", names: "list[str] | tuple[()]", namespace: str
+) -> "tuple[Foreseen, ...]":
+    """Return the runs that were asked for; say which of them have started, so that there is nothing to foresee.
+
+    Raises:  UsageError for a name that no run has.
+    """
+    from reconciler.commands.present import warn  # noqa: PLC0415
+    from reconciler.errors import UsageError  # noqa: PLC0415
+
+    chosen = [one for one in found if not namespace or one.run.key.namespace == namespace]
+    there = {one.key.name for one in view.runs() if not namespace or one.key.namespace == namespace}
+    for name in names:
+        if name not in there:
+            raise UsageError(f"there is no run {name}" + (f" in namespace {namespace}" if namespace else ""))
+        if all(one.run.key.name != name for one in chosen):
+            warn(f"run {name} has started or ended already: reconciler tree {name}")
+    return tuple(one for one in chosen if not names or one.run.key.name in names)
+
+
+def _show(where: _Where, found: "tuple[Foreseen, ...]", problems: Any, output: str) -> None:
+    import json  # noqa: PLC0415
+
+    from reconciler.commands.foretelling import data_of, lines_of  # noqa: PLC0415
+    from reconciler.commands.present import say  # noqa: PLC0415
+    from reconciler.documents import yaml  # noqa: PLC0415
+
+    if output == "text":
+        say(*lines_of(where.title, found, problems))
+        return
+    data = data_of(where.merged, where.base, found, problems)
+    say(json.dumps(data, indent=2, ensure_ascii=False) if output == "json" else yaml.dump(data).removesuffix("\n"))

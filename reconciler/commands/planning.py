@@ -1,0 +1,244 @@
+"""What runs would do once a change is on the watched branch: judged by the very code that will carry them out.
+
+The change is brought onto the derived view as one more commit, and the rollout of each placement is planned with the
+status as it is; what that plan records of a run is what the first pass after the merge would.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import cast
+
+from reconciler.core.events import RunSuperseded
+from reconciler.core.model import Body, Key, Problem, Run
+from reconciler.core.rollout import Declarations, plan
+from reconciler.core.selection import canonical
+from reconciler.core.status import Pin, PinnedCluster, PlacementState, Record, RunStatus, Snapshot, State
+from reconciler.core.view import Declared, View
+from reconciler.daemon.proposal import NOT_YET
+from reconciler.errors import PermanentError
+from reconciler.status_branch import store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """What changes on clusters that hold the same now; `since` None: they hold nothing. Objects are only named."""
+
+    since: int | None
+    clusters: tuple[str, ...]
+    added: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    unknown: str = ""
+    """Why it cannot be told."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Foreseen:
+    """What one run would come to. `problem` is why it is refused, in the words that its condition would have."""
+
+    declared: Declared
+    run: RunStatus
+    outcome: str
+    problem: str = ""
+    snapshot: Snapshot | None = None
+    supersedes: tuple[str, ...] = ()
+    holds: Mapping[str, Record] = field(default_factory=dict)
+    """What its clusters hold of the placement now, by name."""
+    differences: tuple[Difference, ...] = ()
+
+    @property
+    def pin(self) -> Pin | None:
+        """What initialization resolves; None when it fails."""
+        return self.run.pin
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether it would do nothing."""
+        return bool(self.problem)
+
+
+Read = Callable[[str, int], tuple[Body, ...]]
+"""Reads the objects of a snapshot back by the placement's uid and the index; raises PermanentError where it cannot."""
+
+STARTS, INITIALIZES, STOPPED, REFUSED = "Starts", "Initializes", "Stopped", "Refused"
+
+
+def foresee(view: View, read: Read, status: store.Status | None, now: datetime) -> tuple[Foreseen, ...]:
+    """Return what every run would do that is not started yet, oldest first, as of the head of the view.
+
+    Raises:  GitError; what is wrong with a run or its content is part of the answer.
+    """
+    if view.head is None:
+        return ()
+    after = status.fleet.started_after if status is not None else -1
+    declared = Declarations(head=view.head, view=view, started_after=after)
+    found: list[Foreseen] = []
+    for key, runs in _by_placement(view).items():
+        state = status.placements.get(key) if status is not None else None
+        held = _held(status, key)
+        found += _of_placement(read, declared, state or PlacementState(key=key), runs, held, now)
+    return tuple(sorted(found, key=lambda one: (one.run.key.namespace, one.run.position, one.run.key.name)))
+
+
+def _by_placement(view: View) -> dict[Key, list[Declared]]:
+    found: dict[Key, list[Declared]] = {}
+    for one in view.runs():
+        found.setdefault(store.placement_of(one.key, cast("Run", one.value).placement), []).append(one)
+    return found
+
+
+def _held(status: store.Status | None, key: Key) -> str:
+    tampered = status.tampered if status is not None else {}
+    return tampered.get(key) or tampered.get(store.ANY) or ""
+
+
+def _of_placement(
+    read: Read,
+    declared: Declarations,
+    state: PlacementState,
+    runs: Iterable[Declared],
+    held: str,
+    now: datetime,
+) -> Iterator[Foreseen]:
+    """Plan a placement once, and tell of each run that had not started before."""
+    open_runs = [one for one in runs if _is_open(state.runs.get(one.uid))]
+    if not open_runs:
+        return
+    planned = plan(state, declared, now)
+    waiting = {one.run: one.message for one in planned.waiting_for}
+    for one in open_runs:
+        run = planned.state.runs[one.uid]
+        problem = held or _problem(run, waiting)
+        snapshot = _snapshot(declared.view, run.pin)
+        newer = [event for event in planned.events if isinstance(event, RunSuperseded) and event.by == run.uid]
+        ended = [planned.state.runs[event.run].key.name for event in newer if event.run in state.runs]
+        yield Foreseen(
+            declared=one,
+            run=run,
+            outcome=REFUSED if problem else _outcome(run),
+            problem=problem,
+            snapshot=snapshot,
+            supersedes=tuple(ended or _would_end(planned.state, run)),
+            holds=_holds(state, run.pin),
+            differences=tuple(_differences(declared.view, read, state, run.pin, snapshot)),
+        )
+
+
+def _is_open(run: RunStatus | None) -> bool:
+    return run is None or (run.started_at is None and run.end is None)
+
+
+def _problem(run: RunStatus, waiting: Mapping[str, str]) -> str:
+    """Return why a run would do nothing; empty when it would."""
+    if run.end is not None:
+        return run.end_message or f"the run would be {run.end} at once"
+    if run.pin is None:
+        return run.failure or waiting.get(run.key.name, "the run is not initialized")
+    if run.started_at is None and run.state is State.RUN:
+        return waiting.get(run.key.name, "the run does not start")
+    return ""
+
+
+def _outcome(run: RunStatus) -> str:
+    if run.started_at is not None:
+        return STARTS
+    return STOPPED if run.state is State.STOP else INITIALIZES
+
+
+def _would_end(state: PlacementState, run: RunStatus) -> list[str]:
+    """Return the runs that a run which only initializes would supersede, once it starts."""
+    if run.pin is None or run.started_at is not None or run.end is not None:
+        return []
+    older = [one for one in state.runs.values() if one.end is None and one.position < run.position]
+    return [one.key.name for one in sorted(older, key=lambda one: one.position)]
+
+
+def _snapshot(view: View, pin: Pin | None) -> Snapshot | None:
+    there = view.snapshots.get(pin.placement_uid, ()) if pin is not None else ()
+    return next((one for one in there if pin is not None and one.index == pin.snapshot_index), None)
+
+
+# -- what clusters hold, and what they would get ----------------------------------------------------------------------
+
+
+def clusters_of(pin: Pin) -> tuple[PinnedCluster, ...]:
+    """Return all clusters that a run would update, in order."""
+    return tuple(cluster for stage in pin.stages for cluster in stage.clusters)
+
+
+def _holds(state: PlacementState, pin: Pin | None) -> dict[str, Record]:
+    """Return the records of the run's clusters; of a namesake that left the fleet nothing is held."""
+    wanted = {one.name: one.uid for one in (*clusters_of(pin), *pin.deletions)} if pin is not None else {}
+    return {name: one for name, one in state.records.items() if wanted.get(name) == one.uid}
+
+
+def _differences(
+    view: View, read: Read, state: PlacementState, pin: Pin | None, snapshot: Snapshot | None
+) -> Iterator[Difference]:
+    """Compare what the clusters hold with what they would get, once per snapshot that is held."""
+    if pin is None or snapshot is None:
+        return
+    records = _holds(state, pin)
+    groups: dict[tuple[int, str] | None, list[str]] = {}
+    for cluster in clusters_of(pin):
+        record = records.get(cluster.name)
+        groups.setdefault((record.index, record.commit) if record is not None else None, []).append(cluster.name)
+    there = {(one.index, one.commit): one for one in view.snapshots.get(pin.placement_uid, ())}
+    new = _content(view, read, pin.placement_uid, snapshot)
+    for held, clusters in sorted(groups.items(), key=lambda one: one[0] or (-1, "")):
+        if held is None:
+            yield Difference(since=None, clusters=tuple(clusters), added=_names(new, new))
+        elif held not in there:
+            why = f"snapshot {held[0]} was of an earlier placement of that name"
+            yield Difference(since=held[0], clusters=tuple(clusters), unknown=why)
+        else:
+            yield _difference(view, read, pin, there[held], tuple(clusters), new)
+
+
+def _difference(
+    view: View, read: Read, pin: Pin, held: Snapshot, clusters: tuple[str, ...], new: Mapping[Key, Body]
+) -> Difference:
+    try:
+        old = _content(view, read, pin.placement_uid, held)
+    except PermanentError as error:
+        return Difference(since=held.index, clusters=clusters, unknown=str(error))
+    both = {key for key in new if key in old}
+    return Difference(
+        since=held.index,
+        clusters=clusters,
+        added=_names(new, set(new) - both),
+        changed=_names(new, (key for key in both if canonical(new[key]) != canonical(old[key]))),
+        removed=_names(old, set(old) - both),
+    )
+
+
+def _content(view: View, read: Read, placement_uid: str, snapshot: Snapshot) -> dict[Key, Body]:
+    """Return a snapshot's objects by what names them; those of a commit that is not made yet are on hand."""
+    selection = view.selections.get(placement_uid)
+    if snapshot.commit == NOT_YET and selection is not None and selection.hash == snapshot.hash:
+        objects = selection.objects
+    else:
+        objects = read(placement_uid, snapshot.index)
+    return {_key(one): one for one in objects}
+
+
+def _key(body: Body) -> Key:
+    metadata = body["metadata"]
+    group = str(body["apiVersion"]).rpartition("/")[0]
+    return Key(group=group, kind=body["kind"], namespace=metadata.get("namespace") or "", name=metadata["name"])
+
+
+def _names(bodies: Mapping[Key, Body], keys: Iterable[Key]) -> tuple[str, ...]:
+    """Return `apiVersion Kind namespace/name` of objects: never what is in them."""
+    return tuple(f"{bodies[key]['apiVersion']} {key}" for key in sorted(keys))
+
+
+# -- what is wrong with the change itself ----------------------------------------------------------------------------
+
+
+def broken_by(view: View, paths: Iterable[str]) -> tuple[Problem, ...]:
+    """Return the problems that make files of the change not count."""
+    wanted = set(paths)
+    found = [problem for path, problems in view.broken.items() if path in wanted for problem in problems]
+    return tuple(sorted(found, key=lambda one: (one.path, one.line, one.pointer)))

@@ -1,0 +1,322 @@
+"""`plan` says before a merge what the daemon does after it."""
+
+import json
+import random
+import re
+
+import pytest
+import yaml
+
+from tests import manifests, servers
+
+RUN = "runs/r1.yaml"
+
+
+def branches_off(world, changes, name="feature"):
+    world.branches(name)
+    world.commits(changes, on=name, message="Propose")
+
+
+def foreseen(person, *arguments, code=0, **where):
+    said = person("plan", *arguments, "-o", "json", **where)
+    assert said.code == code, said.out + said.err
+    return json.loads(said.out)
+
+
+# -- what it says -----------------------------------------------------------------------------------------------------
+
+
+TEXT = """\
+feature on top of main HASH: 1 run(s)
+
+Run:         r2 (ClusterStagedUpdateRun, runs/r2.yaml:1)
+Outcome:     starts as soon as it is seen
+Placement:   web
+Snapshot:    2 (HASH), new with this change
+Strategy:    rings
+Supersedes:  r1
+Stage 1: canary, 1 cluster(s), 1 at the same time
+    Cluster  Now                       Then
+    -------  ---                       ----
+    canary   snapshot 1, not complete  snapshot 2
+  after: TimedWait 10m0s
+Stage 2: prod, 2 cluster(s), 1 at the same time
+  before: Approval
+    Cluster  Now      Then
+    -------  ---      ----
+    east     nothing  snapshot 2
+    west     nothing  snapshot 2
+From nothing to snapshot 2, on east, west:
+  added  v1 ConfigMap app/more
+  added  v1 ConfigMap app/settings
+  added  v1 Namespace app
+From snapshot 1 to snapshot 2, on canary:
+  removed  v1 Secret app/word
+  changed  v1 ConfigMap app/settings
+  added  v1 ConfigMap app/more
+"""
+
+SECRET = {
+    "apiVersion": "v1",
+    "kind": "Secret",
+    "metadata": {"name": "word", "namespace": "app"},
+    "stringData": {"a": "hunter2"},
+}
+
+
+def test_a_pull_request_reads_stages_gates_and_what_changes(rings, person):
+    strategy = manifests.strategy(manifests.stage("canary", wait="10m"), manifests.stage("prod", before=True))
+    rings.commits({"strategies/rings.yaml": strategy, "resources/app/secret.yaml": manifests.text(SECRET)})
+    rings.member("canary").refuses("no room")
+    rings.commits(RUN, manifests.run("r1"))
+    rings.passes()
+    changes = {
+        "resources/app/secret.yaml": None,
+        "resources/app/more.yaml": manifests.config_map("x", "more"),
+        "resources/app/settings.yaml": manifests.config_map("value2"),
+        "runs/r2.yaml": manifests.run("r2"),
+    }
+    branches_off(rings, changes)
+    said = person("plan", "--ref", "feature")
+    assert (said.code, said.err) == (0, "")
+    assert re.sub(r"\b[0-9a-f]{7}\b", "HASH", said.out) == TEXT
+    data = person("plan", "--ref", "feature", "-o", "json").out
+    assert "hunter2" not in data + said.out
+    assert yaml.safe_load(person("plan", "--ref", "feature", "-o", "yaml").out) == json.loads(data)
+
+
+def test_a_content_that_was_there_before_says_so(rings, person):
+    for number, value in enumerate(("value1", "value2")):
+        rings.commits(
+            {"resources/app/settings.yaml": manifests.config_map(value), RUN: None} if number else {RUN: None}
+        )
+        rings.commits(f"runs/v{number}.yaml", manifests.run(f"v{number}"))
+        rings.passes()
+    branches_off(rings, {"resources/app/settings.yaml": manifests.config_map("value1"), RUN: manifests.run("r1")})
+    [run] = foreseen(person, "--ref", "feature")["runs"]
+    assert (run["snapshot"]["index"], run["snapshot"]["equals"], run["snapshot"]["commit"]) == (2, 0, None)
+    assert run["differences"] == [
+        {
+            "since": 1,
+            "clusters": ["canary", "east", "west"],
+            "removed": [],
+            "changed": ["v1 ConfigMap app/settings"],
+            "added": [],
+            "unknown": None,
+        }
+    ]
+
+
+def test_a_run_that_would_be_refused_says_why_in_its_condition_s_words(rings, person):
+    branches_off(rings, {RUN: manifests.run("r1", strategy="none")})
+    [run] = foreseen(person, "--ref", "feature", code=4)["runs"]
+    assert run["outcome"] == "Refused"
+    rings.merges("feature")
+    rings.passes()
+    assert rings.message("r1", "Initialized") == run["problem"]
+    assert "referenced updateStrategy not found" in run["problem"]
+    assert f"refused: {run['problem']}" in person("plan").out
+
+
+def test_a_broken_file_of_the_change_is_invalid_input(rings, person):
+    branches_off(rings, {RUN: manifests.run("r1"), "clusters/new.yaml": "kind: MemberCluster\n"})
+    data = foreseen(person, "--ref", "feature", code=2)
+    assert data["problems"][0].startswith("clusters/new.yaml:1: ")
+    assert [one["name"] for one in data["runs"]] == ["r1"]
+    rings.commits("clusters/old.yaml", "kind: MemberCluster\n")
+    assert foreseen(person, "--ref", "main")["problems"] == [], "what was broken before is not this change's"
+
+
+def test_a_run_that_only_initializes_or_is_stopped_names_the_next_command(rings, person):
+    branches_off(rings, {RUN: manifests.run("r1", state="Initialize")})
+    said = person("plan", "--ref", "feature")
+    assert "Outcome:    is initialized only; next: reconciler run start r1\n" in said.out
+    rings.merges("feature")
+    rings.passes()
+    [run] = foreseen(person)["runs"]
+    assert (run["outcome"], run["state"]) == ("Initializes", "Initialize")
+    branches_off(rings, {RUN: manifests.run("r1", state="Run")}, "go")
+    assert foreseen(person, "--ref", "go")["runs"][0]["outcome"] == "Starts"
+    rings.passes()
+    rings.commits("runs/r2.yaml", manifests.run("r2", state="Stop"))
+    [first, second] = foreseen(person, code=0)["runs"]
+    assert (first["name"], second["outcome"], second["supersedes"]) == ("r1", "Stopped", ["r1"])
+
+
+def test_only_the_runs_asked_for_and_only_those_not_started(rings, person):
+    rings.commits(RUN, manifests.run("r1"))
+    rings.passes()
+    rings.commits("runs/r2.yaml", manifests.run("r2", state="Initialize"))
+    assert [one["name"] for one in foreseen(person)["runs"]] == ["r2"]
+    said = person("plan", "r1")
+    assert (said.code, said.err) == (0, "run r1 has started or ended already: reconciler tree r1\n")
+    assert person("plan", "r2", "-o", "json").out == person("plan", "-o", "json").out
+    said = person("plan", "r9", "-n", "app")
+    assert (said.code, said.err) == (2, "reconciler: there is no run r9 in namespace app\n")
+
+
+def test_without_a_status_branch_every_run_is_foreseen(world, person):
+    world.joins("canary", ring="canary")
+    world.commits(
+        {
+            "resources/app/namespace.yaml": manifests.namespace(),
+            "placements/web.yaml": manifests.placement(),
+            "strategies/rings.yaml": manifests.strategy(manifests.stage("canary")),
+            RUN: manifests.run("r1"),
+        }
+    )
+    said = person("plan")
+    assert (said.code, said.err) == (0, "no status branch yet: reconciler init\n")
+    assert "canary   nothing  snapshot 0" in said.out
+
+
+# -- on disk ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def clone(rings, tmp_path):
+    """A person's clone."""
+    return servers.clone_of(rings.remote, tmp_path / "clone")
+
+
+def test_files_on_disk_count_as_if_they_were_merged(rings, clone, person):
+    """New, changed and removed files, committed or not; what main got meanwhile is in it, and stays."""
+    servers.git(clone, "checkout", "--quiet", "-b", "feature")
+    servers.commit(clone, {"resources/app/settings.yaml": manifests.config_map("value2")})
+    (clone / "runs").mkdir()
+    (clone / RUN).write_text(manifests.run("r1"))
+    rings.commits("clusters/north.yaml", manifests.cluster("north", ring="prod"))
+    data = foreseen(person, where=clone)
+    assert (data["merged"], data["base"]) == ("the work tree", rings.head())
+    [foreseen_run] = data["runs"]
+    assert [one["name"] for one in foreseen_run["stages"][1]["clusters"]] == ["east", "north", "west"]
+    assert foreseen_run["snapshot"]["index"] == 1
+    (clone / "clusters" / "west.yaml").unlink()
+    [foreseen_run] = foreseen(person, where=clone / "runs")["runs"]
+    assert [one["name"] for one in foreseen_run["stages"][1]["clusters"]] == ["east", "north"]
+    rings.commits("clusters/west.yaml", manifests.cluster("west", ring="prod", colour="blue"))
+    said = person("plan", where=clone)
+    assert said.code == 2
+    both = "clusters/west.yaml was changed on the watched branch too: bring that in first (git pull --rebase)"
+    assert said.err == f"reconciler: {both}\n"
+
+
+def test_a_local_branch_goes_before_the_remote_s_and_any_commit_will_do(rings, clone, person):
+    servers.git(clone, "checkout", "--quiet", "-b", "feature")
+    servers.commit(clone, {RUN: manifests.run("mine")})
+    branches_off(rings, {RUN: manifests.run("theirs")})
+    for ref, name in (("feature", "mine"), ("HEAD", "mine"), ("HEAD~1", None)):
+        found = foreseen(person, "--ref", ref, where=clone)["runs"]
+        assert [one["name"] for one in found] == ([name] if name else [])
+    servers.git(clone, "checkout", "--quiet", "main")
+    servers.git(clone, "branch", "--quiet", "-D", "feature")
+    for where in (str(clone), rings.remote.as_uri()):
+        assert [one["name"] for one in foreseen(person, "--ref", "feature", where=where)["runs"]] == ["theirs"]
+    said = person("plan", "--ref", "nowhere", where=clone)
+    assert (said.code, said.err) == (2, "reconciler: there is no branch or commit nowhere\n")
+    assert person("plan", "--ref=-x", where=clone).code == 2
+
+
+def test_a_branch_of_another_repository_is_no_proposal(rings, person, tmp_path):
+    other = servers.git(rings.remote, "commit-tree", "-m", "x", servers.git(rings.remote, "mktree"))
+    said = person("plan", "--ref", other)
+    assert said.code == 2
+    assert "no commit in common" in said.err
+
+
+# -- it agrees with what happens --------------------------------------------------------------------------------------
+
+
+def _content(chance):
+    return {"resources/app/settings.yaml": manifests.config_map(f"value{chance.randrange(3)}")}
+
+
+def _strategy(chance):
+    stages = [manifests.stage("canary", maxConcurrency=chance.choice([1, "50%"]))]
+    stages += [
+        manifests.stage(
+            "prod", approval=chance.random() < 0.5, sortingLabelKey=chance.choice([None, None, None, "order"])
+        )
+    ]
+    stages = [{key: value for key, value in one.items() if value is not None} for one in stages]
+    return {"strategies/rings.yaml": manifests.strategy(*stages[: chance.choice([1, 2, 2, 2, 2, 2])])}
+
+
+def _cluster(chance):
+    name = chance.choice(["north", "east"])
+    labels = {"ring": chance.choice(["prod", "prod", "prod", "none"]), "order": str(chance.randrange(3))}
+    return {f"clusters/{name}.yaml": chance.choice([None, manifests.cluster(name, **labels)])}
+
+
+def _placement(chance):
+    names = chance.choice([None, {"placementType": "PickFixed", "clusterNames": ["canary", "west"]}])
+    return {"placements/web.yaml": manifests.placement(policy=names or {"placementType": "PickAll"})}
+
+
+def _broken(chance):
+    return {chance.choice(["strategies/rings.yaml", "resources/app/settings.yaml", "clusters/east.yaml"]): "kind: [\n"}
+
+
+KINDS = [_content] * 6 + [_strategy, _strategy, _cluster, _cluster, _cluster, _placement, _broken]
+
+
+def _run(chance, number):
+    how = {
+        "index": chance.choice([None, None, None, 0, 0, 1, 7]),
+        "state": chance.choice([None, None, None, "Initialize", "Stop"]),
+    }
+    return {f"runs/r{number}.yaml": manifests.run(f"r{number}", **how)}
+
+
+def _commitless(text):
+    return re.sub(r"\b[0-9a-f]{7}\b", "COMMIT", text)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_plan_and_the_run_after_the_merge_agree(rings, seed, person):
+    """Random histories: main and the branch both move on, the branch is merged or squashed, the daemon makes a pass."""
+    chance = random.Random(seed)
+    for number in range(3):
+        name = f"feature{number}"
+        rings.branches(name)
+        touched = {}
+        for _ in range(chance.randrange(1, 4)):
+            touched |= chance.choice(KINDS)(chance)
+        touched = {path: one for path, one in touched.items() if one is not None or _is_there(rings, path)}
+        rings.commits(touched | _run(chance, number), on=name, message="Propose")
+        aside = {path: one for path, one in chance.choice(KINDS)(chance).items() if path not in touched}
+        aside = {path: one for path, one in aside.items() if one is not None or _is_there(rings, path)}
+        if chance.random() < 0.5 and aside:
+            rings.commits(aside)
+            rings.passes()
+        _compare(rings, person, name, f"r{number}", squash=chance.random() < 0.5)
+
+
+def _is_there(world, path):
+    return path in servers.git(world.remote, "ls-tree", "-r", "--name-only", "main").splitlines()
+
+
+def _compare(world, person, branch, run, *, squash):
+    said = person("plan", run, "--ref", branch, "-o", "json")
+    [wanted] = json.loads(said.out)["runs"]
+    assert said.code in (0, 2, 4)
+    world.merges(branch, squash=squash)
+    world.passes()
+    found = world.run(run)
+    if wanted["snapshot"] is None:
+        assert found.pin is None
+        assert _commitless(wanted["problem"]) == _commitless(found.failure or found.end_message)
+        assert world.started(run) == []
+        return
+    assert (wanted["snapshot"]["index"], wanted["snapshot"]["hash"]) == (found.pin.snapshot_index, found.pin.hash)
+    assert [(one["name"], one["maxConcurrency"], [cluster["name"] for cluster in one["clusters"]])
+            for one in wanted["stages"]] == [
+        (one.name, one.limit, [cluster.name for cluster in one.clusters]) for one in found.pin.stages
+    ]  # fmt: skip
+    assert [[task["type"] for task in one["after"]] for one in wanted["stages"]] == [
+        [task.type for task in one.after] for one in found.pin.stages
+    ]
+    assert wanted["deletions"] == [one.name for one in found.pin.deletions]
+    assert (found.started_at is not None) == (wanted["outcome"] == "Starts")
+    superseded = {one.key.name for one in world.runs() if f"run {run} " in f"{one.end_message} "}
+    assert set(wanted["supersedes"]) >= superseded
