@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from reconciler.core.conditions import approval_kind
+from reconciler.core.conditions import approval_kind, request_name
 from reconciler.core.model import Approval, Commit, Key
 from reconciler.core.selection import canonical
 from reconciler.core.status import ApprovalFact, Gate, RunStatus, StageFacts, When
@@ -30,14 +30,10 @@ class Judgement:
     refused: str = ""
 
 
-def request_name(run: str, stage: str, when: When) -> str:
-    """Return the name of the approval request of a gate."""
-    return f"{run}-{stage}" if when is When.AFTER else f"{run}-before-{stage}"
-
-
 def names_of(run: str, stage: str, when: When) -> tuple[str, ...]:
     """Return every name under which an approval of this gate is understood."""
-    return (f"{run}-{stage}", f"{run}-after-{stage}") if when is When.AFTER else (f"{run}-before-{stage}",)
+    name = request_name(run, stage, when)
+    return (name, f"{run}-after-{stage}") if when is When.AFTER else (name,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

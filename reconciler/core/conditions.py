@@ -260,8 +260,8 @@ def _stage_waiting(stage: StageFacts) -> Condition | None:
 
 def _stage_object(run: RunStatus, number: int) -> dict[str, Any]:
     stage = run.stages[number]
-    before = [_task_object(run, gate) for gate in stage.gates_of(When.BEFORE)]
-    after = [_task_object(run, gate) for gate in stage.gates_of(When.AFTER)]
+    before = [_task_object(run, stage, gate) for gate in stage.gates_of(When.BEFORE)]
+    after = [_task_object(run, stage, gate) for gate in stage.gates_of(When.AFTER)]
     return {
         **({"beforeStageTaskStatus": before} if before else {}),
         **({"afterStageTaskStatus": after} if after else {}),
@@ -325,10 +325,11 @@ def _cluster_object(run: RunStatus, cluster: ClusterFacts) -> dict[str, Any]:
     return {"clusterName": cluster.name, **({"conditions": conditions} if conditions else {})}
 
 
-def _task_object(run: RunStatus, gate: Gate) -> dict[str, Any]:
+def _task_object(run: RunStatus, stage: StageFacts, gate: Gate) -> dict[str, Any]:
     conditions = [_at(one, since, run.generation) for one, since in _task_conditions(run, gate)]
+    is_approval = gate.task.type == "Approval"
     return {
-        **({"approvalRequestName": gate.request} if gate.request else {}),
+        **({"approvalRequestName": request_name(run.key.name, stage.name, gate.when)} if is_approval else {}),
         **({"conditions": conditions} if conditions else {}),
         "type": gate.task.type,
     }
@@ -359,6 +360,11 @@ def _task_conditions(run: RunStatus, gate: Gate) -> Iterator[tuple[Condition, da
 def approval_kind(run: Key) -> str:
     """Return the kind of approval request that a run of this kind asks for."""
     return "ApprovalRequest" if run.namespace else "ClusterApprovalRequest"
+
+
+def request_name(run: str, stage: str, when: When) -> str:
+    """Return the name of the approval request of a gate, which is known before the gate opens."""
+    return f"{run}-{stage}" if when is When.AFTER else f"{run}-before-{stage}"
 
 
 def approval_objects(run: RunStatus) -> Iterator[dict[str, Any]]:

@@ -11,8 +11,8 @@ from typing import Any, cast
 
 from reconciler.core import placement as placements
 from reconciler.core.actions import Action, Deliver, ObjectResult, Observe, Outcome, Reason, Target, Withdraw
-from reconciler.core.approvals import Candidate, Evidence, judge, request_name
-from reconciler.core.conditions import approval_kind, timestamp
+from reconciler.core.approvals import Candidate, Evidence, judge
+from reconciler.core.conditions import approval_kind, request_name, timestamp
 from reconciler.core.events import (
     ApprovalRefused,
     ClusterDeparted,

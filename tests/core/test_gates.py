@@ -5,7 +5,8 @@ from datetime import timedelta
 
 import pytest
 
-from reconciler.core.approvals import Candidate, Evidence, Judgement, judge, names_of, request_name
+from reconciler.core.approvals import Candidate, Evidence, Judgement, judge, names_of
+from reconciler.core.conditions import request_name
 from reconciler.core.gates import GATES, GateView
 from reconciler.core.model import Approval, Commit, Key
 from reconciler.core.selection import canonical

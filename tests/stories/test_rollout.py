@@ -35,6 +35,13 @@ def test_the_article_rolls_out_stage_by_stage_and_back_again(article: World):
     assert article.run("example-run-2").end == "Succeeded"
 
 
+def test_a_request_is_named_before_its_gate_opens(article: World):
+    article.commits("runs/example-run.yaml", manifests.article("clusterstagedupdaterun-example-run"))
+    article.passes()
+    _, canary = article.object("example-run")["status"]["stagesStatus"]
+    assert canary["afterStageTaskStatus"] == [{"approvalRequestName": "example-run-canary", "type": "Approval"}]
+
+
 def test_the_articles_namespaced_tab_rolls_out_alike(article: World):
     deployment = {
         "apiVersion": "apps/v1",
