@@ -53,7 +53,7 @@ def resolve_stages(strategy: Strategy, members: Mapping[str, Member], content_ha
         stages.append(_pinned(stage, clusters))
     left = sorted(set(members) - set(placed))
     if left:
-        shown = ", ".join(left[:_SHOWN]) + (", ..." if len(left) > _SHOWN else "")
+        shown = ", ".join(left[:_SHOWN])
         total = f"total {len(left)}, showing up to {_SHOWN}: {shown}"
         raise client_error(f"some clusters are not placed in any stage, {total}")
     return tuple(stages)
