@@ -12,7 +12,7 @@ IMAGE_TOOL ?= $(shell for tool in docker podman buildah; do command -v "$$tool" 
 PYTEST_ARGS ?= -n 2 --dist loadgroup
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-kubernetes members test check format coverage bench lock image image-test clean
+.PHONY: help demo demo-kubernetes members test corpus check format coverage bench lock image image-test clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -26,6 +26,9 @@ demo-kubernetes: $(READY) ## the same on three real Kubernetes control planes (b
 
 test: check ## the linters, then every test
 	$(BIN)/pytest $(PYTEST_ARGS)
+
+corpus: $(READY) ## replay recorded scenarios and say where we differ: a folder of them, or one, as DIR=...
+	@$(BIN)/python -m tests.corpus "$(or $(DIR),tests/corpus/recorded)"
 
 check: $(READY) ## ruff, mypy and the import contracts
 	$(BIN)/ruff check

@@ -30,6 +30,7 @@ class Memory:
         self.held: dict[Key, Held] = {}
         self.log: list[str] = []
         self.refusal = ""
+        self.holds = False
         self.breaks_after: int | None = None
         self.looks_until_available: float = 0
         self._version = 0
@@ -69,6 +70,10 @@ class Memory:
         return ()
 
     def delete_objects(self, keys: tuple[Key, ...], check_fence: Callable[[], None]) -> tuple[ObjectResult, ...]:
+        if self.holds:
+            return tuple(
+                ObjectResult(object=str(key), reason=Reason.INCOMPLETE, message="a finalizer holds it") for key in keys
+            )
         for key in keys:
             check_fence()
             if key in self.objects:
@@ -125,6 +130,7 @@ class Awkward:
         self._silent = self._loses_replies = False
         self._identity = self._pinned
         self.memory.refusal = ""
+        self.memory.holds = False
         self.memory.breaks_after = None
         self.memory.looks_until_available = 0
 
@@ -143,6 +149,10 @@ class Awkward:
     def refuses(self, words: str) -> None:
         """It takes no object, and says why."""
         self.memory.refusal = words
+
+    def holds(self) -> None:
+        """What is deleted on it stays, as under a finalizer that nobody takes away."""
+        self.memory.holds = True
 
     def breaks_after(self, objects: int) -> None:
         """Every delivery loses the connection after so many objects."""

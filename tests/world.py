@@ -331,6 +331,20 @@ class World:
                 return
             self.clock.never_before(min([until, *(one for one in stops if one > now)]))
 
+    def waits_until(self, holds: Callable[[], bool], *, seconds: float) -> bool:
+        """Let the first daemon make one pass at a time until something holds; False: it did not in so much time."""
+        until = self.clock.now() + timedelta(seconds=seconds)
+        daemon = self.daemons[0]
+        daemon.hands.poke_all()
+        while not holds():
+            if daemon.step():
+                continue
+            if self.clock.now() >= until:
+                return False
+            self.clock.never_before(daemon.recheck_at or self.clock.now() + timedelta(minutes=1))
+            daemon.hands.poke_all()
+        return True
+
     @property
     def trouble(self) -> str:
         """Why the first daemon does nothing."""

@@ -1,0 +1,51 @@
+"""`python -m tests.corpus DIR`: replay a folder of recordings, or one, and say where we differ.
+
+Exit codes: 0 nothing differs but what is meant to, 1 differences, 2 the folder is not of that form.
+"""
+
+import logging
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import structlog
+
+from tests.corpus import differences, judge, scenario
+
+
+def main(arguments: list[str]) -> int:
+    """Replay and report."""
+    if len(arguments) != 1:
+        print("usage: make corpus DIR=a-folder-of-scenarios-or-one", file=sys.stderr)
+        return 2
+    try:
+        outcomes = [_report(folder) for folder in scenario.scenarios(Path(arguments[0]))]
+    except scenario.NotAScenario as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0 if all(outcomes) else 1
+
+
+def _be_quiet() -> None:
+    """Take nothing from whoever runs this, and keep the log of the passes to ourselves."""
+    for name in [name for name in os.environ if name.startswith(("GIT_", "RECONCILER_"))]:
+        del os.environ[name]
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+
+
+def _report(folder: Path) -> bool:
+    one = scenario.read(folder)
+    with tempfile.TemporaryDirectory() as place:
+        found = judge.differences(one, Path(place))
+    left = differences.unexplained(found)
+    names = sorted({row.name for each in found if (row := differences.reason_of(each))})
+    print(f"{'differs' if left else 'ok'}\t{one.name}" + (f" (on purpose: {', '.join(names)})" if names else ""))
+    for each in left:
+        print(f"  {each}")
+    return not left
+
+
+if __name__ == "__main__":
+    _be_quiet()
+    sys.exit(main(sys.argv[1:]))
