@@ -21,7 +21,8 @@ from reconciler.core.actions import Action, Content, Deliver, Fence, Observe, Ou
 from reconciler.core.model import Key
 from reconciler.core.status import Gate, PlacementState, RunStatus, When
 from reconciler.daemon import anchor
-from reconciler.daemon.reconcile import HeldError, Reconciler
+from reconciler.daemon.guards import HeldError
+from reconciler.daemon.reconcile import Reconciler
 from reconciler.delivery.base import Delivery, answered
 from reconciler.delivery.workers import Workers, ask
 from reconciler.errors import TemporaryError
@@ -490,6 +491,10 @@ class World:
     def text(self, commit: str, path: str) -> str:
         """Return a file of a commit."""
         return servers.git(self.remote, "cat-file", "blob", f"{commit}:{path}") + "\n"
+
+    def paths(self) -> list[str]:
+        """Return every path of the watched branch."""
+        return servers.git(self.remote, "ls-tree", "-r", "--name-only", "main").splitlines()
 
     def _write(self, branch: str, parents: list[str], changes: Changes, message: str, author: str) -> str:
         when = f"{int(self.clock.now().timestamp())} +0000"

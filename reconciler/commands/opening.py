@@ -38,7 +38,7 @@ def open_fleet(repo: str, branch: str, status_branch: str, *, offline: bool = Fa
         raise UsageError(f"{repo} has no branch {branch}; name the watched branch with --branch")
     status = store.read(source.git, tip) if tip is not None else None
     derivation = Derivation(source.git, _checkpoint(source))
-    derivation.bring_to(head, status.fleet.follows if status is not None else {})
+    derivation.bring_to(head, status.fleet.joints if status is not None else {})
     return Fleet(source=source, branch=branch, status_branch=status_branch, derivation=derivation, status=status)
 
 

@@ -58,7 +58,7 @@ def _refreshed(fleet: Fleet, repo: str, *, offline: bool) -> Fleet:
     known = fleet.derivation.view.head
     if status is fleet.status and known is not None and known.sha == head:
         return fleet
-    fleet.derivation.bring_to(head, status.fleet.follows if status is not None else {})
+    fleet.derivation.bring_to(head, status.fleet.joints if status is not None else {})
     return replace(fleet, source=source, status=status)
 
 

@@ -52,6 +52,14 @@ class History(View):
 
     # -- the fold -------------------------------------------------------------------------------------------
 
+    def begin_from(self, known: Iterable[Declared]) -> None:
+        """Hold objects whose commits are not here, each in a file of its own, before the first commit that is."""
+        for one in known:
+            self._put(one.document, one.created, one.blob)
+            table = self._table(one.key)
+            table[one.key] = replace(one, value=table[one.key].value)
+            self._files[one.document.path] = _File(blob=one.blob, documents=(one.document,))
+
     def advance(self, commit: Commit, changes: Iterable[FileChange]) -> None:
         """Bring everything up to this commit, the next on the first-parent history."""
         changed = {change.path: change for change in changes}
@@ -255,10 +263,17 @@ class History(View):
 
     def _number(self, declared: Declared, selection: Selection, commit: Commit) -> None:
         snapshots = self.snapshots.setdefault(declared.uid, [])
-        if not selection.objects or (snapshots and snapshots[-1].hash == selection.hash):
+        if not selection.objects:
+            return
+        equal = [one.index for one in snapshots if one.hash == selection.hash]
+        sources = tuple(
+            Source(path=one.path, blob=self.resources[one.key].blob, index=one.index) for one in selection.documents
+        )
+        for index in equal:  # the commits of a recorded snapshot may be lost: here is its content again
+            self.sources.setdefault((declared.uid, index), sources)
+        if snapshots and snapshots[-1].hash == selection.hash:
             return
         index = len(snapshots)
-        equal = [one.index for one in snapshots if one.hash == selection.hash]
         snapshots.append(
             Snapshot(
                 index=index,
@@ -272,9 +287,7 @@ class History(View):
                 equals=equal[-1] if equal else None,
             )
         )
-        self.sources[declared.uid, index] = tuple(
-            Source(path=one.path, blob=self.resources[one.key].blob, index=one.index) for one in selection.documents
-        )
+        self.sources[declared.uid, index] = sources
 
     def _derive_policy(self, declared: Declared, commit: Commit) -> None:
         policies = self.policies.setdefault(declared.uid, [])

@@ -100,6 +100,7 @@ class View:
         self.reverted: set[str] = set()
         self.unjudged: list[str] = []
         self.joints: dict[str, int] = {}
+        self.recorded: set[str] = set()
         self.approvals_seen: dict[tuple[Key, str], int] = {}
         self.broken: dict[str, tuple[Problem, ...]] = {}
         self.doubtful: dict[Key, Problem] = {}

@@ -13,8 +13,9 @@ from importlib.resources import files
 from pathlib import Path
 
 from reconciler.core.history import History
+from reconciler.status_branch.store import Joint
 
-_ROOMS = ("core", "documents", "schemas", "../schemas", "git", "daemon")
+_ROOMS = ("core", "documents", "schemas", "../schemas", "git", "status_branch", "daemon")
 
 
 @cache
@@ -27,22 +28,22 @@ def _code() -> str:
     return digest.hexdigest()
 
 
-def load(file: Path) -> tuple[History, dict[str, str]] | None:
-    """Return the history of a checkpoint and the follows it was derived with; None when there is none to use."""
+def load(file: Path) -> tuple[History, dict[str, Joint]] | None:
+    """Return the history of a checkpoint and the joints it was derived with; None when there is none to use."""
     try:
-        code, history, follows = pickle.loads(file.read_bytes())  # noqa: S301 - only we write there
+        code, history, joints = pickle.loads(file.read_bytes())  # noqa: S301 - only we write there
     except Exception:  # noqa: BLE001 - whatever is wrong with it, it is derived again
         return None
-    return (history, follows) if code == _code() and isinstance(history, History) else None
+    return (history, joints) if code == _code() and isinstance(history, History) else None
 
 
-def save(file: Path, history: History, follows: Mapping[str, str]) -> None:
+def save(file: Path, history: History, joints: Mapping[str, Joint]) -> None:
     """Write the checkpoint in one step; a full disk costs only time."""
     part = file.with_suffix(".part")
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
-            pickle.dump((_code(), history, dict(follows)), out, protocol=pickle.HIGHEST_PROTOCOL)
+            pickle.dump((_code(), history, dict(joints)), out, protocol=pickle.HIGHEST_PROTOCOL)
         part.replace(file)
     except OSError:
         part.unlink(missing_ok=True)

@@ -5,9 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
+from reconciler.core import codec
 from reconciler.core.approvals import Candidate
 from reconciler.core.history import History, approval_mark
 from reconciler.core.model import FOLDERS, Approval, Body, Commit, ParsedFile, Problem, Run
+from reconciler.core.recorded import recorded_history, recorded_paths
 from reconciler.core.reverts import reverted_ids, reverts_title, titles
 from reconciler.core.selection import resource_hash, sanitise
 from reconciler.core.view import Declared, FileChange, Removal, Source
@@ -17,6 +19,8 @@ from reconciler.errors import PermanentError
 from reconciler.git import history as log
 from reconciler.git.history import Change
 from reconciler.git.run import Git
+from reconciler.status_branch import store
+from reconciler.status_branch.store import Joint
 
 FILE_LIMIT = 1024 * 1024
 """Bytes of a manifest that are read; a larger one is reported."""
@@ -36,25 +40,27 @@ class Derivation:
         self._git, self._checkpoint = git, checkpoint
         held = load(checkpoint) if checkpoint is not None else None
         usable = held is not None and held[0].head is not None and log.exists(git, held[0].head.sha)
-        self.view, self._follows = held if held is not None and usable else (History(), {})
+        self.view, self._joints = held if held is not None and usable else (History(), {})
         self._saved = self.view.head.position if self.view.head else -1
         self._introduced: dict[tuple[str, str], Commit] = {}
+        self._lost: Derivation | None = None
 
-    def bring_to(self, head: str, follows: Mapping[str, str]) -> None:
-        """Derive everything up to `head`; `follows` says where a commit follows another than its first parent.
+    def bring_to(self, head: str, joints: Mapping[str, Joint]) -> None:
+        """Derive everything up to `head`; `joints` says where a commit follows another than its first parent.
 
-        A follow whose old commit is not here is left out: what came before it cannot be derived here.
+        Where a pull made it follow a commit that is not here, that is left out: what came before cannot be derived
+        here. A rewritten history begins at what was recorded of the lost one, whether that is here or not.
         Raises:  GitError; the view then stands at the last commit it has taken in.
         """
-        follows = {new: old for new, old in follows.items() if log.exists(self._git, old)}
+        joints = {new: one for new, one in joints.items() if one.recorded or log.exists(self._git, one.follows)}
         done = self.view.head.sha if self.view.head else None
-        if done == head and follows == self._follows:
+        if done == head and joints == self._joints:
             return
-        known = {new: old for new, old in follows.items() if self._follows.get(new) != old}
-        continues = done is not None and (list(known.values()) == [done] or self._continues(head, done, known))
+        known = [one for new, one in joints.items() if self._joints.get(new) != one]
+        self._joints = dict(joints)
+        continues = done is not None and (known == [Joint(follows=done)] or (not known and self._continues(head, done)))
         # a view from nothing is built aside: workers go on reading the one that is there
-        view, done = (self.view, done) if continues else (History(), None)
-        self._follows = dict(follows)
+        view, done = (self.view, done) if continues else (self._beginning(head), None)
         try:
             for chunk in _chunks(self._chain(head, done)):
                 self._take(view, chunk)
@@ -64,28 +70,51 @@ class Derivation:
         self.view = view
         position = self.view.head.position if self.view.head else -1
         if self._checkpoint is not None and abs(position - self._saved) >= _SAVE_EVERY:
-            save(self._checkpoint, self.view, self._follows)
+            save(self._checkpoint, self.view, self._joints)
             self._saved = position
 
-    def _continues(self, head: str, done: str, known: Mapping[str, str]) -> bool:
-        return not known and log.contains_on_first_parent(self._git, head, done)
+    def _continues(self, head: str, done: str) -> bool:
+        if not log.contains_on_first_parent(self._git, head, done):
+            return False
+        rewrite = self._rewrite(head)
+        return rewrite is None or rewrite in self.view.joints
+
+    def _beginning(self, head: str) -> History:
+        """Return the view before the first commit of the chain: empty, or what was recorded of a lost history."""
+        rewrite = self._rewrite(head)
+        if rewrite is None:
+            return History()
+        joint = self._joints[rewrite]
+        status = store.read(self._git, joint.recorded)
+        time = codec.decode_time(status.time)
+        return recorded_history(status.placements.values(), joint.follows, time, status.fleet.started_after)
+
+    def _rewrite(self, tip: str) -> str | None:
+        """Return the first commit of the newest acknowledged rewrite on the chain to `tip`, if any."""
+        if not any(one.recorded for one in self._joints.values()):
+            return None
+        new = self._newest_joint(tip, None)
+        return new if new is None or self._joints[new].recorded else self._rewrite(self._joints[new].follows)
 
     def _chain(self, tip: str, done: str | None) -> Iterator[tuple[Commit, tuple[Change, ...]]]:
         """Yield the commits after `done` up to `tip`, oldest first, along first parents and recorded follows."""
-        joint = self._newest_joint(tip, done)
-        if joint is None:
+        new = self._newest_joint(tip, done)
+        if new is None:
             yield from log.log(self._git, tip, done)
             return
-        old = self._follows[joint]
-        if old != done:
-            yield from self._chain(old, done)
-        yield self._one(joint), log.diff(self._git, old, joint)
-        if joint != tip:
-            yield from log.log(self._git, tip, joint)
+        joint = self._joints[new]
+        if joint.recorded:
+            yield self._one(new), log.listing(self._git, new)
+        else:
+            if joint.follows != done:
+                yield from self._chain(joint.follows, done)
+            yield self._one(new), log.diff(self._git, joint.follows, new)
+        if new != tip:
+            yield from log.log(self._git, tip, new)
 
     def _newest_joint(self, tip: str, done: str | None) -> str | None:
-        on_chain = [new for new in self._follows if log.contains_on_first_parent(self._git, tip, new)]
-        on_chain = [new for new in on_chain if done is None or not log.is_ancestor(self._git, new, done)]
+        after = [new for new in self._joints if done is None or not log.is_ancestor(self._git, new, done)]
+        on_chain = [new for new in after if log.contains_on_first_parent(self._git, tip, new)]
         for new in on_chain:
             if all(other == new or log.is_ancestor(self._git, other, new) for other in on_chain):
                 return new
@@ -106,8 +135,10 @@ class Derivation:
         for commit, changes in chunk:
             position = view.head.position + 1 if view.head else 0
             parsed = [parsed_change(change, blobs) for change in changes if _is_ours(change)]
+            if commit.sha in self._joints and self._joints[commit.sha].recorded:
+                parsed += [FileChange(path=path, blob="", parsed=None) for path in recorded_paths(view)]
             view.advance(replace(commit, position=position), parsed)
-            if commit.sha in self._follows:
+            if commit.sha in self._joints:
                 view.joints[commit.sha] = position
             self._judge_removals(view)
 
@@ -135,8 +166,9 @@ class Derivation:
 
     def _brought(self, commit: Commit) -> tuple[Commit, ...]:
         """Return a commit of the first-parent history and what it merged."""
-        base = self._follows.get(commit.sha) or next(iter(commit.parents), None)
-        merged = len(commit.parents) > 1 and base is not None and log.exists(self._git, commit.sha)
+        joint = self._joints.get(commit.sha)
+        base = joint.follows if joint is not None else next(iter(commit.parents), None)
+        merged = len(commit.parents) > 1 and base is not None and log.exists(self._git, base)
         return log.brought(self._git, commit, base) if merged else (commit,)
 
     # -- reading back ---------------------------------------------------------------------------------------------
@@ -146,10 +178,21 @@ class Derivation:
 
         Raises:  PermanentError when the history does not hold it any more; GitError.
         """
-        sources = self.view.sources.get((placement_uid, index))
+        sources = self._sources(placement_uid, index)
         if sources is None:
             raise PermanentError(f"SnapshotContentGone: the history does not hold snapshot {index} any more")
         return read_back(self._git, sources)
+
+    def _sources(self, placement_uid: str, index: int) -> tuple[Source, ...] | None:
+        """Return where a snapshot is read from: this history, or the lost one where its commits are still here."""
+        found = self.view.sources.get((placement_uid, index))
+        rewrite = self._rewrite(self.view.head.sha) if found is None and self.view.head is not None else None
+        if rewrite is None or not log.exists(self._git, self._joints[rewrite].follows):
+            return found
+        if self._lost is None:
+            self._lost = Derivation(self._git)
+        self._lost.bring_to(self._joints[rewrite].follows, self._joints)
+        return self._lost._sources(placement_uid, index)  # noqa: SLF001 - one of ours
 
     def candidates(self) -> tuple[Candidate, ...]:
         """Return every approval at the head with the commit that introduced it, on whichever side of a merge."""

@@ -28,14 +28,15 @@ from reconciler.core.events import ClusterReported, Event
 from reconciler.core.model import Commit, Key, Problem, Run, format_duration
 from reconciler.core.rollout import Declarations, Plan, Waiting, absorbed, plan
 from reconciler.core.status import Pin, PlacementState, Record, RunStatus
+from reconciler.daemon import guards
 from reconciler.daemon.derive import Derivation, verified
 from reconciler.daemon.findings import findings
+from reconciler.daemon.guards import HeldError
 from reconciler.daemon.message import commit_message
 from reconciler.delivery import open_delivery
 from reconciler.delivery.base import Delivery
 from reconciler.delivery.workers import Workers
-from reconciler.errors import PermanentError, RefusedError, TemporaryError
-from reconciler.git import history as log
+from reconciler.errors import PermanentError, TemporaryError
 from reconciler.git import publish
 from reconciler.git.mirror import Mirror
 from reconciler.settings import Settings
@@ -43,21 +44,11 @@ from reconciler.status_branch import store
 
 logger = structlog.get_logger()
 
-_ACKNOWLEDGE = "Acknowledge-Rewrite:"
 _REMOTE_PUSH_SECONDS = 2.0
-_LAST_STATUS = "status"
 _SKEW = timedelta(minutes=1)
 _FRESH_SECONDS = 15.0
 _CONTENTS = 20
 """How many runs' contents are held ready for the workers."""
-
-
-class HeldError(RefusedError):
-    """Nothing may be touched, and the text says why; only people can change that."""
-
-
-class RewrittenError(HeldError):
-    """The watched branch does not contain the recorded head any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,14 +79,14 @@ class Reconciler:
         self._deliveries: dict[str, Delivery] = {}
         self._plans: dict[Key, Plan] = {}
         self._planned_head = ""
-        self._last_status = mirror.recall(_LAST_STATUS) or ""
+        self._guard = guards.StatusGuard(mirror, settings.status_branch)
+        self._fences = guards.Fences(self._record_of)
         self.closing = False
         self._repairs: dict[tuple[Key, str], Action] = {}
         self._said: set[str] = set()
         self._kept: tuple[Outcome, ...] = ()
         self._pushed_at: datetime | None = None
         self._holds: dict[Key, str] = {}
-        self._behind: dict[Key, str] = {}
         self._confirmed_at = 0.0
         self._lock = threading.Lock()
         self._found: tuple[Commit | None, tuple[Problem, ...]] | None = None
@@ -135,7 +126,7 @@ class Reconciler:
         if head is None:
             raise HeldError(f"the repository has no branch {self.settings.branch}")
         fleet = self._guarded(status, head)
-        self.derivation.bring_to(head, fleet.follows)
+        self.derivation.bring_to(head, fleet.joints)
         if head != self._planned_head:
             self.workers.poke_all()
         plans, happened = self._plan_all(status, fleet, head, outcomes)
@@ -167,43 +158,22 @@ class Reconciler:
     # -- reading ---------------------------------------------------------------------------------------------------
 
     def _read_status(self, tip: str | None) -> store.Status:
-        if tip is None:
-            if self._last_status:
-                raise HeldError(
-                    f"StatusLost: branch {self.settings.status_branch} was at {self._last_status[:7]} and is gone: "
-                    "nothing is touched; restore it, or start anew with `reconciler init --re-anchor`"
-                )
-            raise HeldError(
-                f"the repository has no branch {self.settings.status_branch} yet: make it with `reconciler init`"
-            )
         if self.status is not None and self.status.commit == tip:
             return self.status
-        if self._last_status and not log.is_ancestor(self.mirror.git, self._last_status, tip):
-            raise HeldError(
-                f"StatusLost: branch {self.settings.status_branch} does not descend from {self._last_status[:7]} any "
-                "more: nothing is touched; restore it, or start anew with `reconciler init --re-anchor`"
-            )
-        try:
-            self.status = store.read(self.mirror.git, tip)
-        except store.StatusUnreadableError as error:
-            raise HeldError(str(error)) from error
-        self._saw_status(tip)
-        self._plans, self._behind = {}, {}
+        self.status = self._guard.read(tip)
+        self._guard.saw(self.status.commit)
+        self._plans = {}
+        self._fences.forget()
         self.clock.never_before(codec.decode_time(self.status.time))
         for key, why in self.status.tampered.items():
             self._say_once("status tampered", placement=str(key), problem=why)
         return self.status
 
-    def _saw_status(self, commit: str) -> None:
-        """Remember the newest status seen, beyond this process, so that a lost one is noticed."""
-        self._last_status = commit
-        self.mirror.remember(_LAST_STATUS, commit)
-
     def _guarded(self, status: store.Status, head: str) -> store.Fleet:
         """Guard the history, and tell everybody on the status branch when it was rewritten."""
         try:
-            return self._guard_history(status, head)
-        except RewrittenError as error:
+            return guards.follow(self.mirror.git, status, head)
+        except guards.RewrittenError as error:
             self._announce(status, str(error))
             raise
 
@@ -225,44 +195,6 @@ class Reconciler:
         except TemporaryError as error:
             logger.warning("the hold could not be written to the status branch", error=str(error))
 
-    def _guard_history(self, status: store.Status, head: str) -> store.Fleet:
-        """Refuse a head that does not contain the recorded one; note where a pull put that on a side branch."""
-        git, old = self.mirror.git, status.observed
-        if old == head or log.contains_on_first_parent(git, head, old):
-            return status.fleet
-        if log.is_ancestor(git, old, head):
-            joint = log.first_containing(git, head, old)
-            if joint in status.fleet.follows:
-                return status.fleet
-            return replace(status.fleet, follows={**status.fleet.follows, joint: old})
-        if log.exists(git, old) and log.is_ancestor(git, head, old):
-            raise HeldError(
-                f"StaleHead: the remote shows {head[:7]}, which is older than the recorded head {old[:7]}: probably a "
-                "stale replica; nothing is touched until it catches up"
-            )
-        acknowledged = self._acknowledged(old, head)
-        if acknowledged is None:
-            raise RewrittenError(
-                f"HistoryRewritten: the recorded head {old[:7]} is not in the history of {head[:7]} any more: nothing "
-                "is touched; put it back, or accept the new history with `reconciler acknowledge-rewrite`"
-            )
-        return replace(
-            status.fleet,
-            follows={**status.fleet.follows, acknowledged: old},
-            acknowledged=(*status.fleet.acknowledged, acknowledged),
-        )
-
-    def _acknowledged(self, old: str, head: str) -> str | None:
-        """Return the commit of the new history that was acknowledged to follow the lost head, if any."""
-        form = f"--format=%(trailers:key={_ACKNOWLEDGE.rstrip(':')},valueonly,separator=%x0a)"
-        without = (f"^{old}",) if log.exists(self.mirror.git, old) else ()
-        text = self.mirror.git.run("log", "--first-parent", form, head, *without, "--").decode(errors="replace")
-        for entry in text.splitlines():
-            lost, _, new = entry.strip().partition(" ")
-            if lost == old and len(new) == len(old) and log.contains_on_first_parent(self.mirror.git, head, new):
-                return new
-        return None
-
     # -- planning --------------------------------------------------------------------------------------------------
 
     def _plan_all(
@@ -274,9 +206,9 @@ class Reconciler:
         happened: dict[Key, tuple[Event, ...]] = {}
         self._holds = {}
         for outcome in outcomes:
-            self._note_fence(outcome)
+            self._fences.note(outcome)
         for key in self._keys(status):
-            if why := self._held(status, key):
+            if why := guards.held(status, key, self.derivation.view) or self._fences.held(key):
                 self._holds[key] = why
                 self._say_once("placement held", placement=str(key), problem=why)
                 continue
@@ -301,49 +233,6 @@ class Reconciler:
         view = self.derivation.view
         named = {store.placement_of(run.key, cast("Run", run.value).placement) for run in view.runs()}
         return sorted({*status.placements, *named, *(one.key for one in view.placements())})
-
-    def _held(self, status: store.Status, key: Key) -> str:
-        """Say why a placement may not be touched: a log that was edited, or indices that history contradicts."""
-        if why := status.tampered.get(key) or status.tampered.get(store.ANY):
-            return why
-        if key in self._behind:
-            return self._behind[key]
-        state = status.placements.get(key)
-        if state is None:
-            return ""
-        unknown = self._unknown(state)
-        if unknown:
-            return (
-                f"IdentityLost: {unknown} was recorded under an identity that this history does not give: the commits "
-                "it came from are not here"
-            )
-        derived = self.derivation.view.snapshots.get(state.uid, [])
-        if len(derived) < len(state.snapshots):
-            return f"SnapshotChanged: {len(state.snapshots)} snapshots are recorded, the history gives {len(derived)}"
-        for recorded, found in zip(state.snapshots, derived, strict=False):
-            if recorded.hash != found.hash:
-                return (
-                    f"SnapshotChanged: snapshot {recorded.index} was recorded with hash {recorded.hash[:7]}, the "
-                    f"history now gives {found.hash[:7]}"
-                )
-        return ""
-
-    def _unknown(self, state: PlacementState) -> Key | None:
-        """Return what is recorded under a uid that neither exists nor was removed in the derived history."""
-        view = self.derivation.view
-        known = {one.uid for one in view.placements()} | {one.uid for one in view.runs()} | set(view.removals)
-        if state.uid and state.uid not in known:
-            return state.key
-        return next((run.key for run in state.runs.values() if run.uid not in known and not run.reverts), None)
-
-    def _note_fence(self, outcome: Outcome) -> None:
-        """Hold a placement whose member holds a higher fence than any intent on record: the status is behind."""
-        record = self._record_of(outcome.target.placement, outcome.target.cluster)
-        if outcome.report.reason is Reason.FENCE_LOST and record is not None and record.seq <= outcome.target.seq:
-            self._behind[outcome.target.placement] = (
-                f"BehindFence: cluster {record.cluster} was written under a newer intent than the status branch knows "
-                f"({outcome.report.message}): the branch was set back; it holds until the branch catches up"
-            )
 
     def _declarations(self, status: store.Status, fleet: store.Fleet) -> Declarations:
         view = self.derivation.view
@@ -431,7 +320,7 @@ class Reconciler:
             files=files,
             fleet=fleet,
         )
-        self._saw_status(new)
+        self._guard.saw(new)
         self._pushed_at = now
         for key, events in happened.items():
             for event in events:

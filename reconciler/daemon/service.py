@@ -14,7 +14,8 @@ import structlog
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from reconciler.clock import Clock, wall
-from reconciler.daemon.reconcile import HeldError, Pass, Reconciler
+from reconciler.daemon.guards import HeldError
+from reconciler.daemon.reconcile import Pass, Reconciler
 from reconciler.errors import TemporaryError
 
 logger = structlog.get_logger()

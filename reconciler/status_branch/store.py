@@ -34,12 +34,23 @@ from reconciler.status_branch import dashboard, layout
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Joint:
+    """Which commit a commit follows in the derivation where that is not its first parent.
+
+    `recorded` is the status commit by whose record a rewritten history is read; empty: nothing was rewritten.
+    """
+
+    follows: str
+    recorded: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Fleet:
     """What the status branch is for: written by `init`, changed only by re-anchoring and recorded follows.
 
     `started_at` is the watched head when the branch was made and `started_after` its position. `follows` maps a
-    commit to the commit that it follows in the derivation, where that is not its first parent; `acknowledged` are those
-    of them that begin a rewritten history.
+    commit to the commit that it follows in the derivation, where that is not its first parent; `acknowledged` maps
+    those of them that begin a rewritten history to the status commit that says what was recorded by then.
     """
 
     format: int
@@ -49,7 +60,12 @@ class Fleet:
     started_at: str
     started_after: int
     follows: Mapping[str, str] = field(default_factory=dict)
-    acknowledged: tuple[str, ...] = ()
+    acknowledged: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def joints(self) -> Mapping[str, Joint]:
+        """Both of these together, by the commit that follows."""
+        return {new: Joint(follows=old, recorded=self.acknowledged.get(new, "")) for new, old in self.follows.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -59,22 +59,146 @@ def forgets(world: World, *, again: bool) -> tuple[str, str]:
     return old, new
 
 
-@pytest.mark.parametrize("again", [True, False], ids=["with the run", "without it"])
-def test_a_rewritten_history_of_which_nothing_is_left_holds_before_and_after_it_is_acknowledged(asking: World, again):
-    """What was recorded came from commits that are nowhere any more."""
+@pytest.mark.parametrize("wiped", [True, False], ids=["anew", "as it was"])
+def test_a_rewritten_history_of_which_nothing_is_left_goes_on_once_it_is_acknowledged(asking: World, wiped):
+    """What was recorded stands: identities, indices, pins; and a daemon that never saw the lost commits goes on."""
     before = encoded(asking.placement())
-    old, new = forgets(asking, again=again)
+    old, new = forgets(asking, again=True)
     asking.passes()
     assert asking.trouble.startswith(f"HistoryRewritten: the recorded head {old[:7]} is not in the history of")
     asking.commits("README.md", "y\n", f"Accept\n\nAcknowledge-Rewrite: {old} {new}\n")
+    asking.passes()
+    assert (asking.trouble, asking.problems()) == ("", [])
+    assert encoded(asking.placement()) == before
+    asking.restarts(wiped=wiped)
     asking.approves("web-1", "canary")
-    for wiped in (False, True):
-        asking.passes(minutes=10)
-        assert asking.trouble == ""
-        assert "ClusterResourcePlacement web: IdentityLost" in asking.problems()
-        assert encoded(asking.placement()) == before
-        assert asking.writes("east") == []
-        asking.restarts(wiped=wiped)
+    asking.passes()
+    assert asking.run("web-1").end == "Succeeded"
+    asking.commits("resources/app/settings.yaml", manifests.config_map("value2"))
+    asking.commits("runs/web-2.yaml", run("web-2"))
+    asking.passes()
+    assert [(one.index, one.equals) for one in asking.placement().snapshots] == [(0, None), (1, None)]
+    asking.approves("web-2", "canary")
+    asking.passes()
+    assert asking.values() == {"canary": "value2", "east": "value2", "west": "value2"}
+
+
+def test_a_run_that_a_rewritten_history_does_not_hold_any_more_is_withdrawn(asking: World):
+    old, new = forgets(asking, again=False)
+    asking.commits("README.md", "y\n", f"Accept\n\nAcknowledge-Rewrite: {old} {new}\n")
+    asking.passes(minutes=10)
+    assert asking.run("web-1").end == "Withdrawn"
+    assert asking.writes("east") == []
+
+
+def test_who_still_has_the_lost_commits_and_who_never_had_them_derive_the_same(asking: World):
+    """Two daemons take turns over a rewritten history, and neither finds a cluster or a run to be another."""
+    old = asking.head()
+    asking.joins("south", ring="prod")
+    new = anew(
+        asking, {"runs/web-1.yaml": run("web-1"), "clusters/south.yaml": manifests.cluster("south", ring="prod")}
+    )
+    asking.starts_another()
+    asking.commits("README.md", "y\n", f"Accept\n\nAcknowledge-Rewrite: {old} {new}\n")
+    asking.passes()
+    asking.approves("web-1", "canary")
+    asking.passes()
+    asking.commits("resources/app/settings.yaml", manifests.config_map("value2"))
+    asking.commits("runs/web-2.yaml", run("web-2"))
+    for daemon in asking.daemons:
+        daemon.settles()
+    asking.approves("web-2", "canary")
+    for daemon in reversed(asking.daemons):
+        daemon.settles()
+    assert (asking.run("web-1").end, asking.run("web-2").end) == ("Succeeded", "Succeeded")
+    assert asking.started("web-2") == ["canary", "east", "south", "west"]
+    assert "ClusterDeparted" not in asking.events("web-2")
+
+
+def anew(world: World, changes: dict[str, str | None]) -> str:
+    """Rewrite the whole history into one commit with the files at the recorded head and these changes."""
+    files = {path: world.text(world.head(), path) for path in world.paths()}
+    servers.git(world.remote, "update-ref", "-d", "refs/heads/main")
+    new = world.commits({**files, **changes}, message="All of it, anew")
+    servers.git(world.remote, "reflog", "expire", "--all", "--expire=now")
+    servers.git(world.remote, "gc", "--prune=now", "--quiet")
+    return new
+
+
+def test_content_that_the_rewritten_history_does_not_hold_is_delivered_by_nobody_who_cannot_read_it(asking: World):
+    old = asking.head()
+    new = anew(asking, {"resources/app/settings.yaml": manifests.config_map("other")})
+    asking.restarts(wiped=True)
+    asking.commits("README.md", "y\n", f"Accept\n\nAcknowledge-Rewrite: {old} {new}\n")
+    asking.passes()
+    asking.approves("web-1", "canary")
+    asking.passes(minutes=10)
+    assert asking.writes("east") == []
+    assert asking.run("web-1").stages[1].clusters[0].message.startswith("SnapshotContentGone: ")
+    assert [(one.index, one.commit) for one in asking.placement().snapshots][1:] == [(1, new)]
+
+
+def test_content_of_lost_commits_that_are_still_in_the_mirror_is_delivered(asking: World):
+    old = asking.head()
+    new = anew(asking, {"resources/app/settings.yaml": manifests.config_map("other")})
+    asking.commits("README.md", "y\n", f"Accept\n\nAcknowledge-Rewrite: {old} {new}\n")
+    asking.approves("web-1", "canary")
+    asking.passes()
+    asking.approves("web-1", "canary", words="still good")
+    asking.passes()
+    assert asking.run("web-1").end == "Succeeded"
+    assert asking.values() == {"canary": "value1", "east": "value1", "west": "value1"}
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        pytest.param("runs/web-1.yaml", "a: [", id="the run"),
+        pytest.param("clusters/east.yaml", "a: [", id="a cluster"),
+        pytest.param("resources/app/settings.yaml", "a: [", id="a resource"),
+        pytest.param("runs/web-1.yaml", run("web-1", index=3), id="a run with another snapshot"),
+    ],
+)
+def test_what_is_broken_in_a_rewritten_history_counts_as_recorded_until_it_can_be_read(asking: World, path, text):
+    old, before = asking.head(), asking.run("web-1")
+    good = asking.text(old, path)
+    new = anew(asking, {path: text})
+    asking.restarts(wiped=True)
+    asking.commits("README.md", "y\n", f"Accept\n\nAcknowledge-Rewrite: {old} {new}\n")
+    asking.passes()
+    assert asking.trouble == ""
+    assert (asking.run("web-1").uid, asking.run("web-1").end) == (before.uid, None)
+    assert len(asking.placement().snapshots) == 1
+    asking.commits(path, good)
+    asking.approves("web-1", "canary")
+    asking.passes()
+    assert asking.run("web-1").end == "Succeeded"
+    assert len(asking.placement().snapshots) == 1
+
+
+def test_a_rewritten_history_can_be_rewritten_again(asking: World):
+    for number in (1, 2):
+        old = asking.head()
+        new = anew(asking, {"README.md": f"{number}\n"})
+        asking.restarts(wiped=True)
+        asking.commits("README.md", f"{number} accepted\n", f"Accept\n\nAcknowledge-Rewrite: {old} {new}\n")
+        asking.passes()
+        assert (asking.trouble, asking.problems()) == ("", [])
+    asking.approves("web-1", "canary")
+    asking.passes()
+    assert asking.run("web-1").end == "Succeeded"
+    assert len(asking.status().fleet.acknowledged) == 2
+
+
+def test_a_rewritten_history_is_not_followed_while_what_was_recorded_is_damaged(asking: World):
+    old, new = forgets(asking, again=True)
+    damages(asking, "a state that does not exist")
+    asking.commits("README.md", "y\n", f"Accept\n\nAcknowledge-Rewrite: {old} {new}\n")
+    asking.passes()
+    assert asking.trouble.startswith("StatusTampered: ")
+    assert asking.trouble.endswith(
+        "until it is restored the rewritten history is not followed, for it is read by what was recorded"
+    )
 
 
 def test_reading_commands_work_while_a_rewritten_history_is_neither_here_nor_acknowledged(asking: World, capsys):

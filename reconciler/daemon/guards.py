@@ -1,0 +1,188 @@
+"""In doubt nothing is touched: what stops a whole pass, and what holds a single placement.
+
+`StatusGuard` and `follow` stop a pass (`HeldError`): a status branch that is lost, a watched branch that was rewritten
+or is behind. `held` and `Fences` hold one placement: a log that somebody edited, indices or identities that the
+history contradicts, a member that was written under an intent that the status branch does not know.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from reconciler.core.actions import Outcome, Reason
+from reconciler.core.model import Key
+from reconciler.core.status import PlacementState, Record
+from reconciler.core.view import View
+from reconciler.errors import RefusedError
+from reconciler.git import history as log
+from reconciler.git.mirror import Mirror
+from reconciler.git.run import Git
+from reconciler.status_branch import store
+
+_ACKNOWLEDGE = "Acknowledge-Rewrite:"
+_LAST_STATUS = "status"
+
+
+class HeldError(RefusedError):
+    """Nothing may be touched, and the text says why; only people can change that."""
+
+
+class RewrittenError(HeldError):
+    """The watched branch does not contain the recorded head any more."""
+
+
+# -- the status branch -------------------------------------------------------------------------------------------
+
+
+class StatusGuard:
+    """The newest status commit that was ever seen here: what is on the remote must descend from it.
+
+    It is kept in the mirror, beyond this process. Where the mirror was deleted it is lost with it, and whatever the
+    branch then holds counts, as for a daemon on a new machine.
+    """
+
+    def __init__(self, mirror: Mirror, branch: str) -> None:
+        self._mirror, self._branch = mirror, branch
+        self.last = mirror.recall(_LAST_STATUS) or ""
+
+    def saw(self, commit: str) -> None:
+        """Remember the newest status seen."""
+        self.last = commit
+        self._mirror.remember(_LAST_STATUS, commit)
+
+    def read(self, tip: str | None) -> store.Status:
+        """Read the branch at its tip.
+
+        Raises:  HeldError where it is missing, set back, replaced, not one of ours or of a newer format.
+        """
+        if tip is None:
+            raise HeldError(self._missing())
+        if self.last and not log.is_ancestor(self._mirror.git, self.last, tip):
+            raise HeldError(
+                f"StatusLost: branch {self._branch} does not descend from {self.last[:7]} any more: nothing is "
+                "touched; restore it, or start anew with `reconciler init --re-anchor`"
+            )
+        try:
+            return store.read(self._mirror.git, tip)
+        except store.StatusUnreadableError as error:
+            raise HeldError(str(error)) from error
+
+    def _missing(self) -> str:
+        if not self.last:
+            return f"the repository has no branch {self._branch} yet: make it with `reconciler init`"
+        return (
+            f"StatusLost: branch {self._branch} was at {self.last[:7]} and is gone: nothing is touched; restore it, or "
+            "start anew with `reconciler init --re-anchor`"
+        )
+
+
+# -- the watched branch ------------------------------------------------------------------------------------------
+
+
+def follow(git: Git, status: store.Status, head: str) -> store.Fleet:
+    """Return what the branch is for, with a note where a pull or an acknowledged rewrite made the head follow another.
+
+    Raises:  HeldError for a head that does not contain the recorded one, RewrittenError where an acknowledgement helps.
+    """
+    old, fleet = status.observed, status.fleet
+    if old == head or log.contains_on_first_parent(git, head, old):
+        return fleet
+    if log.is_ancestor(git, old, head):
+        joint = log.first_containing(git, head, old)
+        return fleet if joint in fleet.follows else replace(fleet, follows={**fleet.follows, joint: old})
+    if log.exists(git, old) and log.is_ancestor(git, head, old):
+        raise HeldError(
+            f"StaleHead: the remote shows {head[:7]}, which is older than the recorded head {old[:7]}: probably a "
+            "stale replica; nothing is touched until it catches up"
+        )
+    acknowledged = _acknowledged(git, old, head)
+    if acknowledged is None:
+        raise RewrittenError(
+            f"HistoryRewritten: the recorded head {old[:7]} is not in the history of {head[:7]} any more: nothing "
+            "is touched; put it back, or accept the new history with `reconciler acknowledge-rewrite`"
+        )
+    if status.tampered:
+        raise HeldError(
+            f"{next(iter(status.tampered.values()))}: until it is restored the rewritten history is not followed, for "
+            "it is read by what was recorded"
+        )
+    return replace(
+        fleet,
+        follows={**fleet.follows, acknowledged: old},
+        acknowledged={**fleet.acknowledged, acknowledged: status.commit},
+    )
+
+
+def _acknowledged(git: Git, old: str, head: str) -> str | None:
+    """Return the commit of the new history that was acknowledged to follow the lost head, if any."""
+    form = f"--format=%(trailers:key={_ACKNOWLEDGE.rstrip(':')},valueonly,separator=%x0a)"
+    without = (f"^{old}",) if log.exists(git, old) else ()
+    text = git.run("log", "--first-parent", form, head, *without, "--").decode(errors="replace")
+    for entry in text.splitlines():
+        lost, _, new = entry.strip().partition(" ")
+        if lost == old and len(new) == len(old) and log.contains_on_first_parent(git, head, new):
+            return new
+    return None
+
+
+# -- one placement -----------------------------------------------------------------------------------------------
+
+
+def held(status: store.Status, key: Key, view: View) -> str:
+    """Say why a placement may not be touched: a log that was edited, or what the history contradicts; empty: it may."""
+    if why := status.tampered.get(key) or status.tampered.get(store.ANY):
+        return why
+    state = status.placements.get(key)
+    if state is None:
+        return ""
+    return _identity_lost(state, view) or _snapshot_changed(state, view)
+
+
+def _identity_lost(state: PlacementState, view: View) -> str:
+    """Say what is recorded under a uid that neither exists, nor was removed, nor was taken over from the record."""
+    known = {one.uid for one in (*view.placements(), *view.runs())} | {*view.removals, *view.recorded}
+    lost = [state.key] if state.uid and state.uid not in known else []
+    lost += [run.key for run in state.runs.values() if run.uid not in known and not run.reverts]
+    if not lost:
+        return ""
+    return (
+        f"IdentityLost: {lost[0]} was recorded under an identity that this history does not give: the commits it came "
+        "from are not here"
+    )
+
+
+def _snapshot_changed(state: PlacementState, view: View) -> str:
+    derived = view.snapshots.get(state.uid, [])
+    if len(derived) < len(state.snapshots):
+        return f"SnapshotChanged: {len(state.snapshots)} snapshots are recorded, the history gives {len(derived)}"
+    for recorded, found in zip(state.snapshots, derived, strict=False):
+        if recorded.hash != found.hash:
+            return (
+                f"SnapshotChanged: snapshot {recorded.index} was recorded with hash {recorded.hash[:7]}, the history "
+                f"now gives {found.hash[:7]}"
+            )
+    return ""
+
+
+class Fences:
+    """Placements whose members hold a higher fence than any intent on record: the status branch is behind them."""
+
+    def __init__(self, record_of: Callable[[Key, str], Record | None]) -> None:
+        self._record_of = record_of
+        self._behind: dict[Key, str] = {}
+
+    def forget(self) -> None:
+        """Begin anew: the branch was read again."""
+        self._behind = {}
+
+    def note(self, outcome: Outcome) -> None:
+        """Hold the placement if what answered was written under a newer intent than the status branch knows."""
+        record = self._record_of(outcome.target.placement, outcome.target.cluster)
+        if outcome.report.reason is Reason.FENCE_LOST and record is not None and record.seq <= outcome.target.seq:
+            self._behind[outcome.target.placement] = (
+                f"BehindFence: cluster {record.cluster} was written under a newer intent than the status branch knows "
+                f"({outcome.report.message}): the branch was set back; it holds until the branch catches up"
+            )
+
+    def held(self, placement: Key) -> str:
+        """Say why the placement is held; empty: it is not."""
+        return self._behind.get(placement, "")
