@@ -463,7 +463,7 @@ class World:
         assert status.tampered == {}
         for key, state in status.placements.items():
             folder = layout.placement_folder(key)
-            assert status.files[f"{folder}/clusters.yaml"] == store.render_clusters(state)
+            assert status.files[f"{folder}/clusters.yaml"] == store.render_clusters(state, status.digests[key])
             for run in state.runs.values():
                 assert status.files[f"{layout.run_folder(run)}/run.yaml"] == store.render_run(run)
             numbers = [event.seq for event in self.all_events(state)]

@@ -31,6 +31,11 @@ def commit_message(states: Mapping[Key, PlacementState], happened: Mapping[Key, 
     return "\n".join([_subject(runs, happened), *body, "", *trailers]) + "\n"
 
 
+def format_message(head: str) -> str:
+    """Return the message of the commit that only renders everything anew, in the present format."""
+    return f"Render the status in format {FORMAT}\n\nObserved-Commit: {head}\nFormat: {FORMAT}\n"
+
+
 def _runs(states: Mapping[Key, PlacementState], happened: Mapping[Key, tuple[Event, ...]]) -> list[RunStatus]:
     pairs = {(key, event.run): None for key, events in happened.items() for event in events if event.run}
     return [states[key].runs[run] for key, run in pairs]

@@ -32,7 +32,7 @@ from reconciler.daemon import guards
 from reconciler.daemon.derive import Derivation, verified
 from reconciler.daemon.findings import findings
 from reconciler.daemon.guards import HeldError
-from reconciler.daemon.message import commit_message
+from reconciler.daemon.message import commit_message, format_message
 from reconciler.delivery import open_delivery
 from reconciler.delivery.base import Delivery
 from reconciler.delivery.workers import Workers
@@ -121,6 +121,11 @@ class Reconciler:
         if any(self.mirror.tip(branch) != heads.get(branch) for branch in self.mirror.branches):
             heads = self.mirror.fetch(heads)
         status = self._read_status(heads.get(self.settings.status_branch))
+        if status.is_outdated:
+            newer = self._render_anew(status)
+            if newer is None:
+                return Pass(lost_race=True)
+            status = newer
         self._confirmed_at = monotonic()
         head = heads.get(self.settings.branch)
         if head is None:
@@ -160,13 +165,15 @@ class Reconciler:
     def _read_status(self, tip: str | None) -> store.Status:
         if self.status is not None and self.status.commit == tip:
             return self.status
-        self.status = self._guard.read(tip)
+        self.status = store.with_damage(self._guard.read(tip))
         self._guard.saw(self.status.commit)
         self._plans = {}
         self._fences.forget()
         self.clock.never_before(codec.decode_time(self.status.time))
         for key, why in self.status.tampered.items():
             self._say_once("status tampered", placement=str(key), problem=why)
+        for path in self.status.damaged:
+            self._say_once("a file of the status branch was changed by somebody, and is written again", file=path)
         return self.status
 
     def _guarded(self, status: store.Status, head: str) -> store.Fleet:
@@ -300,31 +307,51 @@ class Reconciler:
         waiting: Mapping[Key, tuple[Waiting, ...]],
     ) -> str | None:
         """Push one commit with everything that changed; "" when nothing did, None when somebody else was first."""
-        files = store.changed_files(
+        changed = store.changed(
             status, states=states, happened=happened, problems=problems, waiting=waiting, fleet=fleet
         )
-        if not files:
+        if not changed.files:
             return ""
-        now = self.clock.now()
         message = commit_message(states, happened, head)
-        new = publish.write_commit(self.mirror.git, base=status.commit, changes=files, message=message, when=now)
-        if not publish.push(self.mirror, self.settings.status_branch, new, status.commit):
-            logger.info("another daemon was first", branch=self.settings.status_branch)
+        new = self._push(status, changed, message, head=head, states=states, fleet=fleet)
+        if new is None:
             return None
-        self.status = store.after(
-            status,
-            commit=new,
-            observed=head,
-            time=codec.encode_time(now),
-            states=states,
-            files=files,
-            fleet=fleet,
-        )
-        self._guard.saw(new)
-        self._pushed_at = now
         for key, events in happened.items():
             for event in events:
                 _log_event(states[key], event)
+        return new
+
+    def _render_anew(self, status: store.Status) -> store.Status | None:
+        """Push what an older format said in the words of the present one, and nothing else; None: a lost race."""
+        files, fleet = store.rendered_anew(status)
+        changed = store.Changed(files=files, digests=status.digests)
+        head, states = status.observed, status.placements
+        pushed = self._push(status, changed, format_message(head), head=head, states=states, fleet=fleet)
+        return self.status if pushed else None
+
+    def _push(
+        self,
+        status: store.Status,
+        changed: store.Changed,
+        message: str,
+        *,
+        head: str,
+        states: Mapping[Key, PlacementState],
+        fleet: store.Fleet,
+    ) -> str | None:
+        """Push one commit on top of the status, and take it for the status; None when somebody else was first."""
+        now, branch = self.clock.now(), self.settings.status_branch
+        git = self.mirror.git
+        new = publish.write_commit(git, base=status.commit, changes=changed.files, message=message, when=now)
+        if not publish.push(self.mirror, branch, new, status.commit):
+            logger.info("another daemon was first", branch=branch)
+            return None
+        time = codec.encode_time(now)
+        self.status = store.after(
+            status, commit=new, observed=head, time=time, states=states, changed=changed, fleet=fleet
+        )
+        self._guard.saw(new)
+        self._pushed_at = now
         return new
 
     # -- acting ----------------------------------------------------------------------------------------------------

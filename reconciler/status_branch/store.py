@@ -1,9 +1,11 @@
 """Reading the status branch back, and rendering what a pass changes on it.
 
-The logs are the truth: states are folded from them, every other file is rendered from the states. A run whose
-`run.yaml` is not the fold of its log was touched by somebody, and is held.
+The logs are the truth: states are folded from them, every other file is rendered from the states. `clusters.yaml` holds
+a digest of all events of its placement, so that an edited event shows wherever its facts do. What is not the fold of
+its log (`run.yaml`, `clusters.yaml`) was touched by somebody, and the placement is held; other damage is written over.
 """
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -70,7 +72,11 @@ class Fleet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """The status branch at one commit. `logs` are the event files as they are, by path."""
+    """The status branch at one commit. `logs` are the event files as they are, by path.
+
+    `digests` are those of the events of each placement; `damaged` is what a person changed in files that are merely
+    rendered, as it should be.
+    """
 
     commit: str
     fleet: Fleet
@@ -79,7 +85,14 @@ class Status:
     placements: Mapping[Key, PlacementState]
     logs: Mapping[str, bytes]
     files: Mapping[str, bytes]
+    digests: Mapping[Key, str] = field(default_factory=dict)
     tampered: Mapping[Key, str] = field(default_factory=dict)
+    damaged: Mapping[str, bytes] = field(default_factory=dict)
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether it was written in an older format: its files say the same in other words."""
+        return self.fleet.format < FORMAT
 
 
 class StatusUnreadableError(TemporaryError):
@@ -90,20 +103,24 @@ class StatusUnreadableError(TemporaryError):
 
 
 def read(git: Git, commit: str) -> Status:
-    """Read the whole branch at a commit and fold its logs.
+    """Read the whole branch at a commit and fold its logs; an older format is not judged.
 
     Raises:  StatusUnreadableError for a branch without `fleet.yaml` or of a newer format; GitError.
     """
     listing = {change.path: change.blob or "" for change in history.listing(git, commit)}
-    if layout.FLEET not in listing:
+    ours, observed, time = _newest_of_ours(git, commit)
+    fleet_blob = _blob(git, ours, layout.FLEET) if ours else listing.get(layout.FLEET)
+    if fleet_blob is None:
         raise StatusUnreadableError(f"the status branch at {commit[:7]} has no {layout.FLEET}: not one of ours")
-    blobs = history.read_blobs(git, listing.values())
+    blobs = history.read_blobs(git, [*listing.values(), fleet_blob])
+    fleet = _fleet(commit, blobs[fleet_blob])
+    if not observed:
+        raise StatusUnreadableError(f"the status branch at {commit[:7]} records no observed commit: not one of ours")
     files = {path: blobs[blob] for path, blob in listing.items()}
-    fleet = _fleet(commit, files[layout.FLEET])
-    observed, time = _trailer(git, commit)
     logs = {path: data for path, data in files.items() if path.endswith("/" + layout.EVENTS)}
-    states, tampered = _states(logs)
-    tampered |= _touched(states, files)
+    states, digests, tampered = _states(logs)
+    if fleet.format == FORMAT:
+        tampered |= _touched(states, digests, files)
     return Status(
         commit=commit,
         fleet=fleet,
@@ -112,8 +129,13 @@ def read(git: Git, commit: str) -> Status:
         placements=states,
         logs=logs,
         files=files,
+        digests=digests,
         tampered=tampered,
     )
+
+
+def _blob(git: Git, commit: str, path: str) -> str | None:
+    return next((one.blob for one in history.listing(git, commit, path) if one.path == path), None)
 
 
 def _fleet(commit: str, data: bytes) -> Fleet:
@@ -131,39 +153,49 @@ def _fleet(commit: str, data: bytes) -> Fleet:
     return fleet
 
 
-def _trailer(git: Git, commit: str) -> tuple[str, str]:
-    """Return the recorded head and the time of the newest commit that records one; people's commits do not."""
-    form = "--format=%(trailers:key=Observed-Commit,valueonly,separator=%x20)%n%cI"
+def _newest_of_ours(git: Git, commit: str) -> tuple[str, str, str]:
+    """Return the newest commit that records a head, that head, and its time; people's commits record none."""
+    form = "--format=%H%n%(trailers:key=Observed-Commit,valueonly,separator=%x20)%n%cI"
     found = git.run("log", "-1", "--first-parent", "--grep=^Observed-Commit: ", form, commit, "--")
-    lines = found.decode(errors="replace").splitlines()
-    if not lines or not lines[0].strip():
-        raise StatusUnreadableError(f"the status branch at {commit[:7]} records no observed commit: not one of ours")
-    return lines[0].strip(), lines[1].strip()
+    lines = found.decode(errors="replace").splitlines() or ["", "", ""]
+    return lines[0], lines[1].strip(), lines[2].strip()
 
 
 ANY = Key(group="", kind="*", name="*")
 """Stands for every placement, where damage cannot be told to belong to one."""
 
 
-def _states(logs: Mapping[str, bytes]) -> tuple[dict[Key, PlacementState], dict[Key, str]]:
-    """Merge the logs of each placement by number, and fold them; a placement whose logs are damaged has no state."""
-    merged: dict[Key, list[Event]] = {}
+def _states(logs: Mapping[str, bytes]) -> tuple[dict[Key, PlacementState], dict[Key, str], dict[Key, str]]:
+    """Merge the logs of each placement by number, and fold them; return states, digests, and what is damaged.
+
+    A placement whose logs are damaged has no state.
+    """
+    merged: dict[Key, list[tuple[Event, bytes]]] = {}
     broken: dict[Key, str] = {}
     for path, data in sorted(logs.items()):
         key = ANY
         try:
             key = _owner(path, data)
-            merged.setdefault(key, []).extend(log_events(data))
+            merged.setdefault(key, []).extend(zip(log_events(data), data.splitlines(keepends=True), strict=True))
         except Exception as error:  # noqa: BLE001 - a log that somebody edited may say anything
             broken[key] = f"StatusTampered: {path}: {error!r}"
-    states = {}
+    states, digests = {}, {}
     for key, found in merged.items():
         try:
-            _check_numbers(found)
-            states[key] = fold(key, found)
+            found.sort(key=lambda one: one[0].seq)
+            _check_numbers([event for event, _ in found])
+            states[key] = fold(key, [event for event, _ in found])
+            digests[key] = _extended("", [text for _, text in found])
         except IllegalTransition as error:
             broken.setdefault(key, f"StatusTampered: the log of {key} does not fold: {error}")
-    return {key: state for key, state in states.items() if key not in broken}, broken
+    return {key: state for key, state in states.items() if key not in broken}, digests, broken
+
+
+def _extended(digest: str, lines: Iterable[bytes]) -> str:
+    """Return the digest of a log that goes on with these lines."""
+    for text in lines:
+        digest = hashlib.sha256(digest.encode() + text).hexdigest()
+    return digest
 
 
 def _check_numbers(found: list[Event]) -> None:
@@ -188,27 +220,77 @@ def placement_of(run: Key, name: str) -> Key:
     return Key(group=run.group, kind=kind, namespace=run.namespace, name=name)
 
 
-def _touched(states: Mapping[Key, PlacementState], files: Mapping[str, bytes]) -> dict[Key, str]:
-    """Find placements and runs whose stored status is not the fold of their log."""
+def _touched(
+    states: Mapping[Key, PlacementState], digests: Mapping[Key, str], files: Mapping[str, bytes]
+) -> dict[Key, str]:
+    """Find placements whose stored status is not the fold of their log."""
     found = {}
     for key, state in states.items():
         try:
-            differing = [path for path, data in _stored(key, state) if files.get(path) != data]
+            differing = [path for path, data in _judged(state, digests[key]) if files.get(path) != data]
         except Exception as error:  # noqa: BLE001 - what somebody edited may fold to what cannot even be written
             found[key] = f"StatusTampered: the log of {key} says what cannot be: {error!r}"
             continue
         if differing:
             found[key] = (
-                f"StatusTampered: {differing[0]} is not what the events say; restore it from the branch's history"
+                f"StatusTampered: {differing[0]} is not what the events say, or one of them was edited; restore it "
+                "from the branch's history"
             )
     return found
 
 
-def _stored(key: Key, state: PlacementState) -> Iterator[tuple[str, bytes]]:
+def _judged(state: PlacementState, digest: str) -> Iterator[tuple[str, bytes]]:
     """Yield the files that must be what the events say."""
     for run in state.runs.values():
         yield f"{layout.run_folder(run)}/run.yaml", render_run(run)
-    yield f"{layout.placement_folder(key)}/clusters.yaml", render_clusters(state)
+    yield f"{layout.placement_folder(state.key)}/clusters.yaml", render_clusters(state, digest)
+
+
+def with_damage(status: Status) -> Status:
+    """Return the status with what somebody changed in files that are merely rendered; for whoever writes them."""
+    rendered: dict[str, list[bytes]] = {}
+    for key, state in status.placements.items():
+        for path, data in _rendered(state) if key not in status.tampered else ():
+            rendered.setdefault(path, []).append(data)
+    # two runs that had the same name one after the other ask for approvals in the same file
+    damaged = {path: texts[-1] for path, texts in rendered.items() if status.files.get(path) not in texts}
+    return replace(status, damaged=damaged)
+
+
+def _rendered(state: PlacementState) -> Iterator[tuple[str, bytes]]:
+    """Yield the files that nothing is read from."""
+    for run in state.runs.values():
+        yield from _approvals(state, run)
+    yield from _placement(state)
+    yield from _snapshots(state)
+
+
+def same_facts(one: bytes, other: bytes) -> bool:
+    """Tell whether two texts of `run.yaml` say the same facts, in whatever words: identity, spec, stages and times."""
+    return bool(_facts(one) == _facts(other))
+
+
+def _facts(data: bytes) -> Any:
+    found = yaml.read("run.yaml", data)
+    if found.problems or len(found.documents) != 1:
+        return data
+    body = found.documents[0].value
+    stages = (body.get("status") or {}).get("stagesStatus") or ()
+    return body.get("metadata"), body.get("spec"), [_stage_facts(one) for one in stages]
+
+
+def _stage_facts(stage: Any) -> Any:
+    clusters = [one.get("clusterName") for one in stage.get("clusters") or ()]
+    return stage.get("stageName"), stage.get("startTime"), stage.get("endTime"), clusters
+
+
+def rendered_anew(status: Status) -> tuple[dict[str, bytes], Fleet]:
+    """Return every file of the placements in the present format, and what the branch is for in it."""
+    fleet = replace(status.fleet, format=FORMAT)
+    files = {layout.FLEET: _yaml(codec.encode(fleet))}
+    for key, state in status.placements.items():
+        files |= {**dict(_judged(state, status.digests[key])), **dict(_rendered(state))}
+    return {path: data for path, data in files.items() if status.files.get(path) != data}, fleet
 
 
 def log_events(data: bytes) -> list[Event]:
@@ -247,7 +329,15 @@ def render_problems(problems: Iterable[Problem]) -> bytes:
     return _yaml({"problems": [codec.encode(one) for one in problems]})
 
 
-def changed_files(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changed:
+    """What a pass changes: files by path, and the digests of all placements after it."""
+
+    files: Mapping[str, bytes]
+    digests: Mapping[Key, str]
+
+
+def changed(
     status: Status,
     *,
     states: Mapping[Key, PlacementState],
@@ -255,40 +345,52 @@ def changed_files(
     problems: tuple[Problem, ...],
     waiting: dashboard.WaitingByPlacement,
     fleet: Fleet,
-) -> dict[str, bytes]:
-    """Return the files that a pass changes: logs grow, everything else is rendered anew where it may differ."""
-    files: dict[str, bytes] = {}
+) -> Changed:
+    """Return what a pass changes: logs grow, everything else is rendered anew where it may differ."""
+    files: dict[str, bytes] = dict(status.damaged)
+    digests = dict(status.digests)
     for key, new in happened.items():
         if new:
-            files |= _logs(status, states[key], new)
-            files |= dict(_objects(states[key], new))
+            lines = [_line(event) for event in new]
+            digests[key] = _extended(digests.get(key, ""), lines)
+            files |= _logs(status, states[key], zip(new, lines, strict=True))
+            files |= dict(_objects(states[key], new, digests[key]))
     files[layout.PROBLEMS] = render_problems(problems)
     files[layout.README] = dashboard.render(fleet.branch, states, problems, waiting)
     files[layout.FLEET] = _yaml(codec.encode(fleet))
-    return {path: data for path, data in files.items() if status.files.get(path) != data}
+    return Changed(
+        files={path: data for path, data in files.items() if status.files.get(path) != data}, digests=digests
+    )
 
 
-def _logs(status: Status, state: PlacementState, new: tuple[Event, ...]) -> dict[str, bytes]:
+def _logs(status: Status, state: PlacementState, new: Iterable[tuple[Event, bytes]]) -> dict[str, bytes]:
     grown: dict[str, bytes] = {}
-    for event in new:
+    for event, text in new:
         folder = layout.run_folder(state.runs[event.run]) if event.run else layout.placement_folder(state.key)
         path = f"{folder}/{layout.EVENTS}"
-        grown[path] = grown.get(path, status.logs.get(path, b"")) + _line(event)
+        grown[path] = grown.get(path, status.logs.get(path, b"")) + text
     return grown
 
 
-def _objects(state: PlacementState, new: tuple[Event, ...]) -> Iterator[tuple[str, bytes]]:
+def _objects(state: PlacementState, new: tuple[Event, ...], digest: str) -> Iterator[tuple[str, bytes]]:
     for uid in {event.run for event in new if event.run}:
         run = state.runs[uid]
         yield f"{layout.run_folder(run)}/run.yaml", render_run(run)
-        for request in approval_objects(run) if _is_newest(state, run) else ():
-            yield layout.approval_file(run.key.namespace, request["metadata"]["name"]), _yaml(request)
-    folder = layout.placement_folder(state.key)
-    yield f"{folder}/clusters.yaml", render_clusters(state)
-    if state.uid:
-        yield f"{folder}/placement.yaml", _yaml(placement_object(state))
+        yield from _approvals(state, run)
+    yield f"{layout.placement_folder(state.key)}/clusters.yaml", render_clusters(state, digest)
+    yield from _placement(state)
     if any(isinstance(event, SnapshotMade | PolicyMade) for event in new):
         yield from _snapshots(state)
+
+
+def _approvals(state: PlacementState, run: RunStatus) -> Iterator[tuple[str, bytes]]:
+    for request in approval_objects(run) if _is_newest(state, run) else ():
+        yield layout.approval_file(run.key.namespace, request["metadata"]["name"]), _yaml(request)
+
+
+def _placement(state: PlacementState) -> Iterator[tuple[str, bytes]]:
+    if state.uid:
+        yield f"{layout.placement_folder(state.key)}/placement.yaml", _yaml(placement_object(state))
 
 
 def _is_newest(state: PlacementState, run: RunStatus) -> bool:
@@ -296,10 +398,10 @@ def _is_newest(state: PlacementState, run: RunStatus) -> bool:
     return all(one.key != run.key or one.position <= run.position for one in state.runs.values())
 
 
-def render_clusters(state: PlacementState) -> bytes:
-    """Return `clusters.yaml`: one record per cluster, and the last number drawn."""
+def render_clusters(state: PlacementState, digest: str) -> bytes:
+    """Return `clusters.yaml`: one record per cluster, the last number drawn, and the digest of all events."""
     records = {name: _encoded(record) for name, record in sorted(state.records.items())}
-    return _yaml({"seq": state.seq, "clusters": records})
+    return _yaml({"seq": state.seq, "events": digest, "clusters": records})
 
 
 @lru_cache(maxsize=10_000)
@@ -327,12 +429,11 @@ def after(
     observed: str,
     time: str,
     states: Mapping[Key, PlacementState],
-    files: Mapping[str, bytes],
+    changed: Changed,
     fleet: Fleet,
 ) -> Status:
     """Return the status as it is once the files are on the branch, without reading them back."""
-    merged = {**status.files, **files}
-    logs = status.logs | {path: data for path, data in files.items() if path.endswith("/" + layout.EVENTS)}  # type: ignore[operator]
+    logs = {path: data for path, data in changed.files.items() if path.endswith("/" + layout.EVENTS)}
     return replace(
         status,
         commit=commit,
@@ -340,6 +441,8 @@ def after(
         observed=observed,
         time=time,
         placements=states,
-        logs=logs,
-        files=merged,
+        logs={**status.logs, **logs},
+        files={**status.files, **changed.files},
+        digests=changed.digests,
+        damaged={},
     )

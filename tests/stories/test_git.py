@@ -2,6 +2,8 @@
 
 import pytest
 
+from reconciler.commands import run as command_line
+from reconciler.status_branch import store
 from tests import manifests, servers
 from tests.manifests import run, stage, strategy
 from tests.world import World, encoded
@@ -140,16 +142,19 @@ def test_a_status_branch_that_was_set_back_is_lost(asking: World):
 
 
 def tamper(world: World, change: str, ending: str) -> str:
-    """Let a person edit a file of the status branch, as a forge's editor does."""
+    """Let a person edit a file of the status branch, as a forge's editor does; without a change they delete it."""
     world.damaged = True
     folder = world.folder / "clone-of-status"
     folder.mkdir()
     servers.git(folder, "clone", "--quiet", "--branch", "fleet-status", str(world.remote), ".")
     (path,) = (one for one in folder.rglob(ending) if ".git" not in one.parts)
-    before, after = change.split(" -> ")
-    text = path.read_text()
-    assert before in text
-    path.write_text(text.replace(before, after, 1))
+    if change:
+        before, after = change.split(" -> ")
+        text = path.read_text()
+        assert before in text
+        path.write_text(text.replace(before, after, 1))
+    else:
+        path.unlink()
     servers.git(folder, "commit", "--quiet", "--all", "--message", "Help a little\n\nFormat: 1")
     servers.git(folder, "push", "--quiet", "origin", "HEAD:fleet-status")
     return str(path.relative_to(folder))
@@ -163,6 +168,9 @@ def tamper(world: World, change: str, ending: str) -> str:
         pytest.param('"event":"GateOpened" -> "event":"GatePassed"', "runs/**/events.jsonl", id="an event's name"),
         pytest.param('{"seq":1 -> {"seq":9', "placements/**/events.jsonl", id="a number"),
         pytest.param('"seq" -> x', "runs/**/events.jsonl", id="no event at all"),
+        pytest.param("index: 0 -> index: 1", "placements/**/clusters.yaml", id="clusters.yaml"),
+        pytest.param('"subject":"Begin" -> "subject":"End"', "placements/**/events.jsonl", id="what a snapshot shows"),
+        pytest.param('"now":"2025 -> "now":"2024', "placements/**/events.jsonl", id="a moment that nothing shows"),
     ],
 )
 def test_a_status_that_somebody_edited_is_held_and_nothing_is_delivered(asking: World, change: str, ending: str):
@@ -171,6 +179,103 @@ def test_a_status_that_somebody_edited_is_held_and_nothing_is_delivered(asking: 
     asking.passes(minutes=10)
     assert "StatusTampered" in "".join(asking.status().tampered.values())
     assert asking.writes("east") == []
+
+
+def test_an_edited_approver_is_held_and_not_laundered_by_the_next_commit(asking: World, capsys):
+    """Who approved shows in the request alone, which is merely rendered: the digest of the events tells."""
+    asking.approves("web-1", "canary")
+    asking.passes()
+    request = asking.status().files["approvals/_cluster/web-1-canary.yaml"]
+    tamper(asking, "Olga <olga -> Eve <eve", "runs/**/events.jsonl")
+    for wiped in (False, True):
+        asking.commits("README.md", f"{wiped}\n")
+        asking.passes(minutes=10)
+        assert asking.problems() == ["ClusterResourcePlacement web: StatusTampered"]
+        assert asking.status().files["approvals/_cluster/web-1-canary.yaml"] == request
+        asking.restarts(wiped=wiped)
+    assert command_line(["replay", "web-1", "-C", str(asking.remote)]) == 1
+    assert "or one of them was edited" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "ending"),
+    [
+        pytest.param("Fleet status -> x", "README.md", id="the dashboard"),
+        pytest.param("problems -> x", "problems.yaml", id="the problems"),
+        pytest.param("targetStage: canary -> targetStage: prod", "approvals/**/*.yaml", id="a request"),
+        pytest.param("ClusterResourcePlacement -> x", "placements/**/placement.yaml", id="a placement"),
+        pytest.param("resource-hash -> x", "snapshots/**/web-0-snapshot.yaml", id="a snapshot"),
+        pytest.param("epoch: 1 -> epoch: 7", "fleet.yaml", id="what the branch is for"),
+        pytest.param("", "README.md", id="no dashboard"),
+        pytest.param("", "fleet.yaml", id="nothing that says what the branch is for"),
+        pytest.param("", "approvals/**/*.yaml", id="no request"),
+    ],
+)
+@pytest.mark.parametrize("wiped", [True, False], ids=["by a new daemon", "by the one that wrote it"])
+def test_other_damage_is_written_over(asking: World, change: str, ending: str, wiped):
+    before = asking.status().files
+    tamper(asking, change, ending)
+    if wiped:
+        asking.restarts(wiped=True)
+    asking.passes()
+    assert (asking.trouble, asking.status().files) == ("", before)
+    asking.damaged = False
+    tip = asking.head("fleet-status")
+    asking.passes()
+    asking.approves("web-1", "canary")
+    assert asking.head("fleet-status") == tip
+    asking.passes()
+    assert asking.run("web-1").end == "Succeeded"
+
+
+# -- other formats ---------------------------------------------------------------------------------------------
+
+
+def formats(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Let this be a version that writes another format, and words a condition otherwise."""
+    for room in ("core.fold", "core.rollout", "daemon.message", "daemon.anchor", "status_branch.store"):
+        monkeypatch.setattr(f"reconciler.{room}.FORMAT", number)
+    written = store.run_object
+    monkeypatch.setattr(store, "run_object", lambda run: {**written(run), "writtenBy": f"format {number}"})
+
+
+def test_an_older_format_is_rendered_anew_once_and_not_judged(asking: World, monkeypatch, capsys):
+    tip = asking.head("fleet-status")
+    formats(monkeypatch, 2)
+    assert command_line(["replay", "web-1", "-C", str(asking.remote)]) == 0
+    assert "the status branch has format 1, an older one: the facts are the same" in capsys.readouterr().err
+    for _ in range(2):
+        asking.restarts()
+        asking.passes()
+        assert (asking.trouble, asking.problems(), asking.status().fleet.format) == ("", [], 2)
+        subjects = servers.git(asking.remote, "log", "--format=%s", f"{tip}..fleet-status").splitlines()
+        assert subjects == ["Render the status in format 2"]
+    assert asking.object("web-1")["writtenBy"] == "format 2"
+    asking.approves("web-1", "canary")
+    asking.passes()
+    assert asking.run("web-1").end == "Succeeded"
+
+
+def test_an_older_format_in_which_facts_were_changed_is_told_by_replay(asking: World, monkeypatch):
+    tamper(asking, "stageName: canary -> stageName: prod", "runs/**/run.yaml")
+    formats(monkeypatch, 2)
+    assert command_line(["replay", "web-1", "-C", str(asking.remote)]) == 1
+
+
+def test_a_newer_format_is_only_read(asking: World, monkeypatch):
+    formats(monkeypatch, 2)
+    asking.restarts()
+    asking.passes()
+    tip = asking.head("fleet-status")
+    formats(monkeypatch, 1)
+    asking.restarts()
+    asking.approves("web-1", "canary")
+    asking.passes(minutes=10)
+    assert asking.trouble.endswith("has format 2, this version writes 1: read-only until it is upgraded")
+    assert (asking.head("fleet-status"), asking.writes("east")) == (tip, [])
+    formats(monkeypatch, 2)
+    asking.restarts()
+    asking.passes()
 
 
 def test_a_placement_is_not_held_by_what_was_done_to_another(asking: World):

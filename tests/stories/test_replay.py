@@ -32,7 +32,9 @@ def test_every_stored_status_at_every_commit_is_the_fold_of_its_log(done: World)
         status = store.read(done.daemons[0].mirror.git, commit)
         assert status.tampered == {}
         for key, state in status.placements.items():
-            assert status.files[f"{layout.placement_folder(key)}/clusters.yaml"] == store.render_clusters(state)
+            assert status.files[f"{layout.placement_folder(key)}/clusters.yaml"] == store.render_clusters(
+                state, status.digests[key]
+            )
 
 
 def test_a_log_only_grows(done: World):
