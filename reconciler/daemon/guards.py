@@ -36,18 +36,24 @@ class RewrittenError(HeldError):
 class StatusGuard:
     """The newest status commit that was ever seen here: what is on the remote must descend from it.
 
-    It is kept in the mirror, beyond this process. Where the mirror was deleted it is lost with it, and whatever the
-    branch then holds counts, as for a daemon on a new machine.
+    It is kept in the mirror, beyond this process. A running process knows it still when the mirror was deleted; after
+    that it is lost, and whatever the branch then holds counts, as for a daemon on a new machine.
     """
 
     def __init__(self, mirror: Mirror, branch: str) -> None:
         self._mirror, self._branch = mirror, branch
-        self.last = mirror.recall(_LAST_STATUS) or ""
+        self.last = self._kept = mirror.recall(_LAST_STATUS) or ""
 
     def saw(self, commit: str) -> None:
         """Remember the newest status seen."""
         self.last = commit
-        self._mirror.remember(_LAST_STATUS, commit)
+        if commit != self._kept:
+            self._mirror.remember(_LAST_STATUS, commit)
+            self._kept = commit
+
+    def forgotten(self) -> None:
+        """Take note that the mirror was made anew: what is seen next is to be kept there again."""
+        self._kept = ""
 
     def read(self, tip: str | None) -> store.Status:
         """Read the branch at its tip.

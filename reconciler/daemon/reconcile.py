@@ -82,6 +82,7 @@ class Reconciler:
         self._guard = guards.StatusGuard(mirror, settings.status_branch)
         self._fences = guards.Fences(self._record_of)
         self.closing = False
+        self._unwell = False
         self._repairs: dict[tuple[Key, str], Action] = {}
         self._said: set[str] = set()
         self._kept: tuple[Outcome, ...] = ()
@@ -102,14 +103,23 @@ class Reconciler:
         """
         outcomes, self._kept = (*self._kept, *self.workers.take()), ()
         try:
+            self._heal()
             return self._pass(outcomes)
         except TemporaryError:
+            self._unwell = True
             self._give_back(outcomes)
             raise
         except Exception:
             self.workers.want(())  # held, or a mistake of ours: nothing more is touched
             self._give_back(outcomes)
             raise
+
+    def _heal(self) -> None:
+        """Make the mirror anew if it was deleted, or is found damaged after a pass that failed."""
+        if (self._unwell or not self.mirror.is_there) and self.mirror.heal():
+            logger.warning("the mirror was deleted or damaged, and is made anew", directory=str(self.mirror.directory))
+            self._guard.forgotten()
+        self._unwell = False
 
     def _give_back(self, outcomes: tuple[Outcome, ...]) -> None:
         """Have the workers tell again what was taken and not recorded."""
@@ -164,6 +174,7 @@ class Reconciler:
 
     def _read_status(self, tip: str | None) -> store.Status:
         if self.status is not None and self.status.commit == tip:
+            self._guard.saw(tip)
             return self.status
         self.status = store.with_damage(self._guard.read(tip))
         self._guard.saw(self.status.commit)

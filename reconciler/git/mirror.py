@@ -157,6 +157,23 @@ class Mirror:
 
     # -- what is held ----------------------------------------------------------------------------------------------
 
+    @property
+    def is_there(self) -> bool:
+        """Whether the repository is still where it was put, as far as a look at the folder tells."""
+        return (self.git.directory / "HEAD").is_file() and (self.git.directory / "objects").is_dir()
+
+    def heal(self) -> bool:
+        """Look whether an exclusive mirror can still be used, and make it anew if not; tell whether that was done.
+
+        What was deleted is empty then, and the next fetch brings it back. Raises TemporaryError when another process
+        has taken the directory meanwhile, or it cannot be written.
+        """
+        self.close()
+        try:
+            return self._prepare(exclusive=True)
+        except OSError as error:
+            raise TemporaryError(f"the mirror directory {self.directory} cannot be used: {error}") from error
+
     def tip(self, branch: str) -> str | None:
         """Return the commit of the branch as of the last fetch, or None."""
         return self._tips.get(branch)
@@ -185,15 +202,18 @@ class Mirror:
         (self.directory / "url").write_text(self.push_url, encoding="utf-8")
         self._tips = {}
 
-    def _prepare(self, *, exclusive: bool) -> None:
+    def _prepare(self, *, exclusive: bool) -> bool:
+        """Take the directory and read what is there; tell whether it had to be made anew."""
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if exclusive:
             self._lock = self._take(fcntl.LOCK_EX | fcntl.LOCK_NB)
         with self._exclusively():
             _remove_leftovers(self.git.directory, alone=exclusive)
-            if not self._is_usable(thorough=exclusive):
+            usable = self._is_usable(thorough=exclusive)
+            if not usable:
                 self.recreate()
             self._read_tips()
+        return not usable
 
     def _take(self, how: int) -> IO[bytes]:
         file = (self.directory / "lock").open("ab")

@@ -344,3 +344,22 @@ def test_a_folder_is_opened_as_it_is(clone, remote):
     assert open_source(str(clone), BRANCHES).push_url == "origin"
     with pytest.raises(UsageError, match="is not a directory"):
         open_source(str(remote.with_name("missing.git")), BRANCHES)
+
+
+def test_a_mirror_that_was_deleted_or_damaged_under_its_owner_heals(mirror):
+    heads = mirror.heads()
+    assert (mirror.is_there, mirror.heal(), mirror.tip("main")) == (True, False, heads["main"])
+    shutil.rmtree(mirror.directory)
+    assert (mirror.is_there, mirror.heal(), mirror.tip("main")) == (False, True, None)
+    assert mirror.fetch() == heads
+    shutil.rmtree(mirror.git.directory / "objects")
+    assert (mirror.heal(), mirror.fetch()) == (True, heads)
+
+
+def test_a_mirror_whose_folder_another_process_took_does_not_heal(mirror, remote):
+    shutil.rmtree(mirror.directory)
+    with (
+        Mirror.open(mirror.directory, str(remote), BRANCHES),
+        pytest.raises(TemporaryError, match="another process uses the mirror"),
+    ):
+        mirror.heal()

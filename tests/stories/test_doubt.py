@@ -299,6 +299,23 @@ def test_whatever_was_done_to_a_log_holds_what_it_may_belong_to_and_the_passes_g
     assert asking.writes("east") == []
 
 
+@pytest.mark.parametrize("what", [".", "repository.git", "repository.git/objects", "repository.git/refs"])
+def test_a_state_folder_that_is_deleted_under_a_running_daemon_is_made_anew(asking: World, what: str):
+    uid = asking.run("web-1").uid
+    shutil.rmtree(asking.daemons[0]._folder / what)
+    asking.approves("web-1", "canary")
+    asking.passes()  # what is damaged and not gone is found out by a pass that fails
+    asking.passes()
+    assert asking.trouble == ""
+    assert (asking.run("web-1").uid, asking.run("web-1").end) == (uid, "Succeeded")
+    tip = asking.head("fleet-status")
+    servers.git(asking.remote, "update-ref", "refs/heads/fleet-status", "fleet-status~1")
+    for _ in range(2):
+        asking.passes()
+        assert asking.trouble.startswith(f"StatusLost: branch fleet-status does not descend from {tip[:7]} any more")
+        asking.restarts()
+
+
 # -- time, and the end -------------------------------------------------------------------------------------------
 
 
