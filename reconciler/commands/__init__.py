@@ -19,6 +19,7 @@ _SHARED = (
     "asked",
     "describing",
     "foretelling",
+    "holds",
     "members",
     "nouns",
     "objects",

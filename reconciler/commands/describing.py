@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from reconciler import redact
+from reconciler.commands.holds import Hold, hold_of
 from reconciler.commands.nouns import Item, Noun
 from reconciler.commands.objects import known_runs, numbered, states
 from reconciler.commands.opening import Fleet
 from reconciler.commands.present import age, fields, human_duration, nested, small_table
+from reconciler.commands.reading import hold_on
 from reconciler.commands.telling import (
     approve_command,
     cluster_state,
@@ -117,7 +119,7 @@ def _run(subject: _Subject) -> Iterator[str]:
     run = subject.run
     yield "Status:"
     pairs = [("State", state_word(run))]
-    for wait in waits_for(run):
+    for wait in waits_for(run, _hold(subject)):
         pairs.append(("Waits For", wait.message))
         if wait.command:
             pairs.append(("Next", wait.command))
@@ -131,6 +133,10 @@ def _run(subject: _Subject) -> Iterator[str]:
     if run is not None:
         for number, stage in enumerate(run.stages, start=1):
             yield from _stage(run, stage, number, subject.now)
+
+
+def _hold(subject: _Subject) -> Hold | None:
+    return hold_on(subject.fleet, subject.noun, subject.item.namespace, subject.item.name)
 
 
 def _stage(run: RunStatus, stage: StageFacts, number: int, now: datetime) -> Iterator[str]:
@@ -180,6 +186,9 @@ def _placement(subject: _Subject) -> Iterator[str]:
     state = subject.placement
     if state is None:
         return
+    hold = hold_of(subject.fleet, state.key)
+    if hold is not None:
+        yield from fields([("Held", str(hold)), *([("Next", hold.command)] if hold.command else [])])
     yield "Snapshots:"
     header = ("Index", "Hash", "Commit", "Author", "Subject", "Age", "Clusters")
     on: dict[int, list[str]] = {}

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from reconciler.commands.holds import holds, is_hold, recorded_problems
 from reconciler.commands.nouns import Item, Noun
 from reconciler.commands.opening import Fleet
 from reconciler.commands.telling import state_word
@@ -44,12 +45,22 @@ def items(fleet: Fleet, noun: Noun, *, everything: bool = False) -> list[Item]:
 
 
 def problems(fleet: Fleet) -> tuple[Problem, ...]:
-    """Return everything that is wrong with the files of both branches."""
-    tampered = fleet.status.tampered if fleet.status is not None else {}
-    return (
-        *findings(fleet.derivation.view),
-        *(Problem(path=str(key), rule="StatusTampered", message=why) for key, why in tampered.items()),
-    )
+    """Return everything that is wrong: with the files at the head, and what `problems.yaml` holds beside them.
+
+    What was recorded of files counts only while it was recorded of this very head.
+    """
+    head, status = fleet.derivation.view.head, fleet.status
+    recorded = recorded_problems(fleet)
+    if status is None or head is None or status.observed != head.sha:
+        recorded = tuple(one for one in recorded if is_hold(fleet, one))
+    held = (Problem(path=one.subject or fleet.branch, rule=one.rule, message=one.message) for one in holds(fleet))
+    files = findings(fleet.derivation.view)
+    known = {_mark(one) for one in files}
+    return (*files, *{_mark(one): one for one in (*held, *recorded) if _mark(one) not in known}.values())
+
+
+def _mark(problem: Problem) -> tuple[str, int, str, str]:
+    return problem.path, problem.line, problem.pointer, problem.rule
 
 
 # -- declared objects ---------------------------------------------------------------------------------------------

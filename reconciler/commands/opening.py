@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import structlog
 from reconciler import redact
 from reconciler.daemon.derive import Derivation
 from reconciler.errors import UsageError
+from reconciler.git import history
 from reconciler.git.mirror import Mirror, Source, cache_of, open_source
+from reconciler.git.run import check_sha
 from reconciler.settings import Settings, load
 from reconciler.status_branch import store
 
@@ -25,6 +28,8 @@ class Fleet:
     status_branch: str
     derivation: Derivation
     status: store.Status | None
+    lost: str = ""
+    """The last known commit of the status branch, where that is gone or does not descend from it any more."""
 
 
 def open_fleet(repo: str, branch: str, status_branch: str, *, offline: bool = False) -> Fleet:
@@ -39,12 +44,49 @@ def open_fleet(repo: str, branch: str, status_branch: str, *, offline: bool = Fa
     status = store.read(source.git, tip) if tip is not None else None
     derivation = Derivation(source.git, _checkpoint(source))
     derivation.bring_to(head, status.fleet.joints if status is not None else {})
-    return Fleet(source=source, branch=branch, status_branch=status_branch, derivation=derivation, status=status)
+    lost = lost_status(source, status_branch, status)
+    return Fleet(
+        source=source, branch=branch, status_branch=status_branch, derivation=derivation, status=status, lost=lost
+    )
+
+
+def _cache(source: Source) -> Path:
+    """Return where is kept between commands what was learnt of a repository."""
+    return cache_of(str(source.git.directory.resolve()))
 
 
 def _checkpoint(source: Source) -> Path:
-    """Return where the derivation of a repository is kept between commands."""
-    return cache_of(str(source.git.directory.resolve())) / "derived"
+    return _cache(source) / "derived"
+
+
+def lost_status(source: Source, branch: str, status: store.Status | None) -> str:
+    """Return the commit at which the status branch was seen last, if it has lost that since; remember it otherwise.
+
+    A branch of a higher epoch was begun anew on purpose. What cannot be remembered is only noticed later.
+    """
+    file = _cache(source) / f"seen-{branch.replace('/', '-')}"
+    seen, epoch = _seen(file)
+    if seen and _is_lost(source, seen, epoch, status):
+        return seen
+    if status is not None and status.commit != seen:
+        with suppress(OSError):
+            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            file.write_text(f"{status.commit} {status.fleet.epoch}\n", encoding="ascii")
+    return ""
+
+
+def _seen(file: Path) -> tuple[str, int]:
+    try:
+        commit, epoch = file.read_text(encoding="ascii").split()
+        return check_sha(commit), int(epoch)
+    except (OSError, ValueError):
+        return "", 0
+
+
+def _is_lost(source: Source, seen: str, epoch: int, status: store.Status | None) -> bool:
+    if not history.exists(source.git, seen):
+        return False  # another repository has taken the place of that one
+    return status is None or (status.fleet.epoch <= epoch and not history.is_ancestor(source.git, seen, status.commit))
 
 
 def open_settings(

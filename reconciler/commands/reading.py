@@ -4,12 +4,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from typing import cast
 
 from reconciler import clock
 from reconciler.commands import FAILED, present
+from reconciler.commands.holds import Hold, hold_of_run, holds, warn_of_holds
 from reconciler.commands.nouns import DEFAULT_NAMESPACE, Noun, noun_of
-from reconciler.commands.opening import Fleet, open_fleet
-from reconciler.core.model import parse_duration
+from reconciler.commands.opening import Fleet, lost_status, open_fleet
+from reconciler.core.model import Run, parse_duration
 from reconciler.core.status import RunStatus
 from reconciler.core.view import Declared
 from reconciler.errors import TemporaryError, UsageError
@@ -19,18 +21,23 @@ from reconciler.status_branch import store
 _POLL_SECONDS = 2.0
 
 
-def open_reading(repo: str, branch: str, status_branch: str, *, offline: bool) -> Fleet:
-    """Open a repository, and say so where nothing keeps a status in it; raises as `open_fleet`."""
+def open_reading(repo: str, branch: str, status_branch: str, *, offline: bool, tell_holds: bool = True) -> Fleet:
+    """Open a repository; say so where nothing keeps a status in it, or something is held; raises as `open_fleet`."""
     fleet = open_fleet(repo, branch, status_branch, offline=offline)
-    if fleet.status is None:
+    if fleet.status is None and not fleet.lost:
         present.warn("no status branch yet: reconciler init")
+    if tell_holds:
+        warn_of_holds(fleet)
     return fleet
 
 
 def follow(fleet: Fleet, repo: str, *, offline: bool, timeout: timedelta | None = None) -> Iterator[Fleet]:
-    """Yield the fleet now and every two seconds, the same one while nothing moved; end at the timeout."""
+    """Yield the fleet now and every two seconds, the same one while nothing moved; end at the timeout.
+
+    What is held from then on is said when it is seen.
+    """
     end = None if timeout is None else clock.monotonic() + timeout.total_seconds()
-    said = ""
+    said, held = "", holds(fleet)
     while True:
         yield fleet
         left = _POLL_SECONDS if end is None else min(_POLL_SECONDS, end - clock.monotonic())
@@ -38,11 +45,14 @@ def follow(fleet: Fleet, repo: str, *, offline: bool, timeout: timedelta | None 
             return
         clock.sleep(left)
         try:
-            fleet, said = _refreshed(fleet, repo, offline=offline), ""
+            now, said = _refreshed(fleet, repo, offline=offline), ""
         except TemporaryError as error:
             if str(error) != said:
                 present.warn(f"reconciler: {error}; trying again")
             said = str(error)
+            continue
+        if now is not fleet:
+            fleet, held = now, warn_of_holds(now, held)
 
 
 def _refreshed(fleet: Fleet, repo: str, *, offline: bool) -> Fleet:
@@ -59,7 +69,8 @@ def _refreshed(fleet: Fleet, repo: str, *, offline: bool) -> Fleet:
     if status is fleet.status and known is not None and known.sha == head:
         return fleet
     fleet.derivation.bring_to(head, status.fleet.joints if status is not None else {})
-    return replace(fleet, source=source, status=status)
+    lost = lost_status(source, fleet.status_branch, status)
+    return replace(fleet, source=source, status=status, lost=lost)
 
 
 def parse_timeout(text: str) -> timedelta:
@@ -104,6 +115,14 @@ def find_run(fleet: Fleet, noun: Noun, namespace: str, name: str) -> tuple[Decla
     if declared is not None:
         return declared, next((run for run in runs if run.uid == declared.uid), None)
     return None, max(runs, key=lambda run: run.position, default=None)
+
+
+def hold_on(fleet: Fleet, noun: Noun, namespace: str, name: str) -> Hold | None:
+    """Return what holds a run, as declared or as recorded; None: nothing does, or there is no such run."""
+    declared, run = find_run(fleet, noun, namespace, name)
+    if declared is not None:
+        return hold_of_run(fleet, declared.key, cast("Run", declared.value).placement)
+    return hold_of_run(fleet, run.key, run.placement) if run is not None else None
 
 
 def not_found(noun: Noun, name: str) -> int:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from reconciler.commands.holds import Hold
 from reconciler.commands.present import DOING, DONE, FAILED, TO_COME, WAITS, Branch, human_duration
 from reconciler.core import events
 from reconciler.core.conditions import run_progress, timestamp, waiting_side
@@ -46,12 +47,18 @@ class Wait:
     command: str = ""
 
 
-def waits_for(run: RunStatus | None) -> tuple[Wait, ...]:
-    """Return everything that a run waits for; nothing once it is over."""
+def waits_for(run: RunStatus | None, hold: Hold | None = None) -> tuple[Wait, ...]:
+    """Return everything that a run waits for, first of all for the end of a hold; nothing once it is over."""
+    if run is not None and run.end is not None:
+        return ()
+    if hold is not None:
+        return (Wait(message=str(hold), command=hold.command), *(_own_waits(run) if run is not None else ()))
+    return _own_waits(run)
+
+
+def _own_waits(run: RunStatus | None) -> tuple[Wait, ...]:
     if run is None:
         return (Wait(message=f"{UNSEEN}: is `reconciler serve` running?"),)
-    if run.end is not None:
-        return ()
     if run.pin is None:
         return (Wait(message=run.failure or "the run is not initialized yet"),)
     if run.state is not State.RUN:
@@ -99,11 +106,19 @@ def _heard(cluster: ClusterFacts) -> str:
 # -- the tree ---------------------------------------------------------------------------------------------------
 
 
-def branch_of(name: str, kind: str, run: RunStatus | None, members: Mapping[str, Declared], now: datetime) -> Branch:
+def branch_of(
+    name: str,
+    kind: str,
+    run: RunStatus | None,
+    members: Mapping[str, Declared],
+    now: datetime,
+    hold: Hold | None = None,
+) -> Branch:
     """Return a run as a tree: stages, and in them gates and clusters in order; `members` are the fleet's by name."""
     state = state_word(run)
+    held = (str(hold), *([f"next: {hold.command}"] if hold.command else ())) if hold is not None else ()
     if run is None or run.pin is None:
-        notes = tuple(one.message for one in waits_for(run))
+        notes = held or tuple(one.message for one in waits_for(run))
         return Branch(name=f"{name}  {kind}", mark=_run_mark(run, state), state=state, notes=notes)
     details = (
         f"snapshot {run.pin.label}",
@@ -114,7 +129,7 @@ def branch_of(name: str, kind: str, run: RunStatus | None, members: Mapping[str,
         mark=_run_mark(run, state),
         state=state,
         details=details,
-        notes=(run.end_message,) if run.end_message else (),
+        notes=(*([run.end_message] if run.end_message else ()), *held),
         children=tuple(_stage(run, stage, members, now) for stage in run.shown_stages),
     )
 

@@ -35,7 +35,7 @@ def tree(
 
     limit = reading.parse_timeout(timeout) if timeout else None
     noun = reading.run_noun(namespace)
-    fleet = reading.open_reading(repo, branch, status_branch, offline=offline)
+    fleet = reading.open_reading(repo, branch, status_branch, offline=offline, tell_holds=watch)
     if reading.find_run(fleet, noun, namespace, run) == (None, None):
         return reading.not_found(noun, run)
     if not watch:
@@ -51,17 +51,19 @@ class _Drawing:
     """A run as of one look. Drawn again it shows the durations of that moment, from whichever thread."""
 
     def __init__(self, fleet: "Fleet", noun: "Noun", namespace: str, name: str) -> None:
-        from reconciler.commands.reading import find_run  # noqa: PLC0415
+        from reconciler.commands.reading import find_run, hold_on  # noqa: PLC0415
 
         self._name, self._kind = name, noun.kind
         self._run = find_run(fleet, noun, namespace, name)[1]
         self._members = fleet.derivation.view.clusters()
+        self._hold = hold_on(fleet, noun, namespace, name)
 
     def __rich__(self) -> "Tree":
         from reconciler.clock import wall  # noqa: PLC0415
         from reconciler.commands import present, telling  # noqa: PLC0415
 
-        return present.tree(telling.branch_of(self._name, self._kind, self._run, self._members, wall()))
+        branch = telling.branch_of(self._name, self._kind, self._run, self._members, wall(), self._hold)
+        return present.tree(branch)
 
 
 def _live(course: "Iterator[Fleet]", noun: "Noun", namespace: str, name: str) -> int:

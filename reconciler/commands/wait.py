@@ -114,11 +114,12 @@ class _Target:
 
     def say_why(self, fleet: "Fleet") -> None:
         """Say what a run still waits for, and the command that helps."""
-        from reconciler.commands import present, telling  # noqa: PLC0415
+        from reconciler.commands import present, reading, telling  # noqa: PLC0415
 
         if not _is_run(self._noun):
             return
-        for one in telling.waits_for(self._run(fleet)):
+        hold = reading.hold_on(fleet, self._noun, self._namespace, self._name)
+        for one in telling.waits_for(self._run(fleet), hold):
             present.warn(f"still waiting: {one.message}")
             if one.command:
                 present.warn(f"  next: {one.command}")

@@ -12,13 +12,13 @@ from reconciler.core.actions import Outcome, Reason
 from reconciler.core.model import Key
 from reconciler.core.status import PlacementState, Record
 from reconciler.core.view import View
+from reconciler.daemon.rewrites import acknowledgement
 from reconciler.errors import RefusedError
 from reconciler.git import history as log
 from reconciler.git.mirror import Mirror
 from reconciler.git.run import Git
 from reconciler.status_branch import store
 
-_ACKNOWLEDGE = "Acknowledge-Rewrite:"
 _LAST_STATUS = "status"
 
 
@@ -100,7 +100,7 @@ def follow(git: Git, status: store.Status, head: str) -> store.Fleet:
             f"StaleHead: the remote shows {head[:7]}, which is older than the recorded head {old[:7]}: probably a "
             "stale replica; nothing is touched until it catches up"
         )
-    acknowledged = _acknowledged(git, old, head)
+    acknowledged = acknowledgement(git, old, head)
     if acknowledged is None:
         raise RewrittenError(
             f"HistoryRewritten: the recorded head {old[:7]} is not in the history of {head[:7]} any more: nothing "
@@ -116,18 +116,6 @@ def follow(git: Git, status: store.Status, head: str) -> store.Fleet:
         follows={**fleet.follows, acknowledged: old},
         acknowledged={**fleet.acknowledged, acknowledged: status.commit},
     )
-
-
-def _acknowledged(git: Git, old: str, head: str) -> str | None:
-    """Return the commit of the new history that was acknowledged to follow the lost head, if any."""
-    form = f"--format=%(trailers:key={_ACKNOWLEDGE.rstrip(':')},valueonly,separator=%x0a)"
-    without = (f"^{old}",) if log.exists(git, old) else ()
-    text = git.run("log", "--first-parent", form, head, *without, "--").decode(errors="replace")
-    for entry in text.splitlines():
-        lost, _, new = entry.strip().partition(" ")
-        if lost == old and len(new) == len(old) and log.contains_on_first_parent(git, head, new):
-            return new
-    return None
 
 
 # -- one placement -----------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from reconciler.daemon.service import drain
 from reconciler.git.mirror import Mirror
 from reconciler.settings import Settings
 from tests import manifests, servers
+from tests.manifests import stage, strategy
 from tests.world import HandClock, World
 
 BRANCHES = ("main", "fleet-status")
@@ -202,11 +203,10 @@ Command = Callable[..., Output]
 
 
 @pytest.fixture
-def command(moments: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> Command:
-    """Return what runs a command on the repository of a moment, in this process."""
+def ask(capsys: pytest.CaptureFixture[str]) -> Command:
+    """Return what runs a command on a repository, in this process."""
 
-    def call(moment: str | Path, *arguments: str) -> Output:
-        where = moment if isinstance(moment, Path) else moments[moment]
+    def call(where: Path, *arguments: str) -> Output:
         capsys.readouterr()
         code = run([*arguments, "-C", str(where)])
         said = capsys.readouterr()
@@ -216,7 +216,7 @@ def command(moments: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> Com
 
 
 @pytest.fixture
-def person(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Command:
+def olga(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Command:
     """Return what runs a command on the world's repository as somebody with a git identity."""
     (tmp_path / ".gitconfig").write_text("[user]\n\tname = Olga\n\temail = olga@example.org\n")
 
@@ -225,5 +225,33 @@ def person(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
         code = run([*arguments, "-C", str(where)])
         said = capsys.readouterr()
         return Output(code, said.out, said.err)
+
+    return call
+
+
+@pytest.fixture
+def person(rings: World, monkeypatch: pytest.MonkeyPatch) -> World:
+    """The rings, and somebody with a git identity at the keyboard."""
+    for role in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{role}_NAME", "Pia")
+        monkeypatch.setenv(f"GIT_{role}_EMAIL", "pia@example.org")
+    return rings
+
+
+@pytest.fixture
+def asking(person: World) -> World:
+    """A run that waits for the approval of its canary."""
+    person.commits("strategies/rings.yaml", strategy(stage("canary", approval=True), stage("prod")))
+    person.commits("runs/web-1.yaml", manifests.run("web-1"))
+    person.passes()
+    return person
+
+
+@pytest.fixture
+def command(moments: dict[str, Path], ask: Command) -> Command:
+    """Return what runs a command on the repository of a moment, in this process."""
+
+    def call(moment: str | Path, *arguments: str) -> Output:
+        return ask(moment if isinstance(moment, Path) else moments[moment], *arguments)
 
     return call

@@ -17,8 +17,8 @@ def branches_off(world, changes, name="feature"):
     world.commits(changes, on=name, message="Propose")
 
 
-def foreseen(person, *arguments, code=0, **where):
-    said = person("plan", *arguments, "-o", "json", **where)
+def foreseen(olga, *arguments, code=0, **where):
+    said = olga("plan", *arguments, "-o", "json", **where)
     assert said.code == code, said.out + said.err
     return json.loads(said.out)
 
@@ -64,7 +64,7 @@ SECRET = {
 }
 
 
-def test_a_pull_request_reads_stages_gates_and_what_changes(rings, person):
+def test_a_pull_request_reads_stages_gates_and_what_changes(rings, olga):
     strategy = manifests.strategy(manifests.stage("canary", wait="10m"), manifests.stage("prod", before=True))
     rings.commits({"strategies/rings.yaml": strategy, "resources/app/secret.yaml": manifests.text(SECRET)})
     rings.member("canary").refuses("no room")
@@ -77,15 +77,15 @@ def test_a_pull_request_reads_stages_gates_and_what_changes(rings, person):
         "runs/r2.yaml": manifests.run("r2"),
     }
     branches_off(rings, changes)
-    said = person("plan", "--ref", "feature")
+    said = olga("plan", "--ref", "feature")
     assert (said.code, said.err) == (0, "")
     assert re.sub(r"\b[0-9a-f]{7}\b", "HASH", said.out) == TEXT
-    data = person("plan", "--ref", "feature", "-o", "json").out
+    data = olga("plan", "--ref", "feature", "-o", "json").out
     assert "hunter2" not in data + said.out
-    assert yaml.safe_load(person("plan", "--ref", "feature", "-o", "yaml").out) == json.loads(data)
+    assert yaml.safe_load(olga("plan", "--ref", "feature", "-o", "yaml").out) == json.loads(data)
 
 
-def test_a_content_that_was_there_before_says_so(rings, person):
+def test_a_content_that_was_there_before_says_so(rings, olga):
     for number, value in enumerate(("value1", "value2")):
         rings.commits(
             {"resources/app/settings.yaml": manifests.config_map(value), RUN: None} if number else {RUN: None}
@@ -93,7 +93,7 @@ def test_a_content_that_was_there_before_says_so(rings, person):
         rings.commits(f"runs/v{number}.yaml", manifests.run(f"v{number}"))
         rings.passes()
     branches_off(rings, {"resources/app/settings.yaml": manifests.config_map("value1"), RUN: manifests.run("r1")})
-    [run] = foreseen(person, "--ref", "feature")["runs"]
+    [run] = foreseen(olga, "--ref", "feature")["runs"]
     assert (run["snapshot"]["index"], run["snapshot"]["equals"], run["snapshot"]["commit"]) == (2, 0, None)
     assert run["differences"] == [
         {
@@ -107,55 +107,55 @@ def test_a_content_that_was_there_before_says_so(rings, person):
     ]
 
 
-def test_a_run_that_would_be_refused_says_why_in_its_condition_s_words(rings, person):
+def test_a_run_that_would_be_refused_says_why_in_its_condition_s_words(rings, olga):
     branches_off(rings, {RUN: manifests.run("r1", strategy="none")})
-    [run] = foreseen(person, "--ref", "feature", code=4)["runs"]
+    [run] = foreseen(olga, "--ref", "feature", code=4)["runs"]
     assert run["outcome"] == "Refused"
     rings.merges("feature")
     rings.passes()
     assert rings.message("r1", "Initialized") == run["problem"]
     assert "referenced updateStrategy not found" in run["problem"]
-    assert f"refused: {run['problem']}" in person("plan").out
+    assert f"refused: {run['problem']}" in olga("plan").out
 
 
-def test_a_broken_file_of_the_change_is_invalid_input(rings, person):
+def test_a_broken_file_of_the_change_is_invalid_input(rings, olga):
     branches_off(rings, {RUN: manifests.run("r1"), "clusters/new.yaml": "kind: MemberCluster\n"})
-    data = foreseen(person, "--ref", "feature", code=2)
+    data = foreseen(olga, "--ref", "feature", code=2)
     assert data["problems"][0].startswith("clusters/new.yaml:1: ")
     assert [one["name"] for one in data["runs"]] == ["r1"]
     rings.commits("clusters/old.yaml", "kind: MemberCluster\n")
-    assert foreseen(person, "--ref", "main")["problems"] == [], "what was broken before is not this change's"
+    assert foreseen(olga, "--ref", "main")["problems"] == [], "what was broken before is not this change's"
 
 
-def test_a_run_that_only_initializes_or_is_stopped_names_the_next_command(rings, person):
+def test_a_run_that_only_initializes_or_is_stopped_names_the_next_command(rings, olga):
     branches_off(rings, {RUN: manifests.run("r1", state="Initialize")})
-    said = person("plan", "--ref", "feature")
+    said = olga("plan", "--ref", "feature")
     assert "Outcome:    is initialized only; next: reconciler run start r1\n" in said.out
     rings.merges("feature")
     rings.passes()
-    [run] = foreseen(person)["runs"]
+    [run] = foreseen(olga)["runs"]
     assert (run["outcome"], run["state"]) == ("Initializes", "Initialize")
     branches_off(rings, {RUN: manifests.run("r1", state="Run")}, "go")
-    assert foreseen(person, "--ref", "go")["runs"][0]["outcome"] == "Starts"
+    assert foreseen(olga, "--ref", "go")["runs"][0]["outcome"] == "Starts"
     rings.passes()
     rings.commits("runs/r2.yaml", manifests.run("r2", state="Stop"))
-    [first, second] = foreseen(person, code=0)["runs"]
+    [first, second] = foreseen(olga, code=0)["runs"]
     assert (first["name"], second["outcome"], second["supersedes"]) == ("r1", "Stopped", ["r1"])
 
 
-def test_only_the_runs_asked_for_and_only_those_not_started(rings, person):
+def test_only_the_runs_asked_for_and_only_those_not_started(rings, olga):
     rings.commits(RUN, manifests.run("r1"))
     rings.passes()
     rings.commits("runs/r2.yaml", manifests.run("r2", state="Initialize"))
-    assert [one["name"] for one in foreseen(person)["runs"]] == ["r2"]
-    said = person("plan", "r1")
+    assert [one["name"] for one in foreseen(olga)["runs"]] == ["r2"]
+    said = olga("plan", "r1")
     assert (said.code, said.err) == (0, "run r1 has started or ended already: reconciler tree r1\n")
-    assert person("plan", "r2", "-o", "json").out == person("plan", "-o", "json").out
-    said = person("plan", "r9", "-n", "app")
+    assert olga("plan", "r2", "-o", "json").out == olga("plan", "-o", "json").out
+    said = olga("plan", "r9", "-n", "app")
     assert (said.code, said.err) == (2, "reconciler: there is no run r9 in namespace app\n")
 
 
-def test_without_a_status_branch_every_run_is_foreseen(world, person):
+def test_without_a_status_branch_every_run_is_foreseen(world, olga):
     world.joins("canary", ring="canary")
     world.commits(
         {
@@ -165,7 +165,7 @@ def test_without_a_status_branch_every_run_is_foreseen(world, person):
             RUN: manifests.run("r1"),
         }
     )
-    said = person("plan")
+    said = olga("plan")
     assert (said.code, said.err) == (0, "no status branch yet: reconciler init\n")
     assert "canary   nothing  snapshot 0" in said.out
 
@@ -175,51 +175,51 @@ def test_without_a_status_branch_every_run_is_foreseen(world, person):
 
 @pytest.fixture
 def clone(rings, tmp_path):
-    """A person's clone."""
+    """A olga's clone."""
     return servers.clone_of(rings.remote, tmp_path / "clone")
 
 
-def test_files_on_disk_count_as_if_they_were_merged(rings, clone, person):
+def test_files_on_disk_count_as_if_they_were_merged(rings, clone, olga):
     """New, changed and removed files, committed or not; what main got meanwhile is in it, and stays."""
     servers.git(clone, "checkout", "--quiet", "-b", "feature")
     servers.commit(clone, {"resources/app/settings.yaml": manifests.config_map("value2")})
     (clone / "runs").mkdir()
     (clone / RUN).write_text(manifests.run("r1"))
     rings.commits("clusters/north.yaml", manifests.cluster("north", ring="prod"))
-    data = foreseen(person, where=clone)
+    data = foreseen(olga, where=clone)
     assert (data["merged"], data["base"]) == ("the work tree", rings.head())
     [foreseen_run] = data["runs"]
     assert [one["name"] for one in foreseen_run["stages"][1]["clusters"]] == ["east", "north", "west"]
     assert foreseen_run["snapshot"]["index"] == 1
     (clone / "clusters" / "west.yaml").unlink()
-    [foreseen_run] = foreseen(person, where=clone / "runs")["runs"]
+    [foreseen_run] = foreseen(olga, where=clone / "runs")["runs"]
     assert [one["name"] for one in foreseen_run["stages"][1]["clusters"]] == ["east", "north"]
     rings.commits("clusters/west.yaml", manifests.cluster("west", ring="prod", colour="blue"))
-    said = person("plan", where=clone)
+    said = olga("plan", where=clone)
     assert said.code == 2
     both = "clusters/west.yaml was changed on the watched branch too: bring that in first (git pull --rebase)"
     assert said.err == f"reconciler: {both}\n"
 
 
-def test_a_local_branch_goes_before_the_remote_s_and_any_commit_will_do(rings, clone, person):
+def test_a_local_branch_goes_before_the_remote_s_and_any_commit_will_do(rings, clone, olga):
     servers.git(clone, "checkout", "--quiet", "-b", "feature")
     servers.commit(clone, {RUN: manifests.run("mine")})
     branches_off(rings, {RUN: manifests.run("theirs")})
     for ref, name in (("feature", "mine"), ("HEAD", "mine"), ("HEAD~1", None)):
-        found = foreseen(person, "--ref", ref, where=clone)["runs"]
+        found = foreseen(olga, "--ref", ref, where=clone)["runs"]
         assert [one["name"] for one in found] == ([name] if name else [])
     servers.git(clone, "checkout", "--quiet", "main")
     servers.git(clone, "branch", "--quiet", "-D", "feature")
     for where in (str(clone), rings.remote.as_uri()):
-        assert [one["name"] for one in foreseen(person, "--ref", "feature", where=where)["runs"]] == ["theirs"]
-    said = person("plan", "--ref", "nowhere", where=clone)
+        assert [one["name"] for one in foreseen(olga, "--ref", "feature", where=where)["runs"]] == ["theirs"]
+    said = olga("plan", "--ref", "nowhere", where=clone)
     assert (said.code, said.err) == (2, "reconciler: there is no branch or commit nowhere\n")
-    assert person("plan", "--ref=-x", where=clone).code == 2
+    assert olga("plan", "--ref=-x", where=clone).code == 2
 
 
-def test_a_branch_of_another_repository_is_no_proposal(rings, person, tmp_path):
+def test_a_branch_of_another_repository_is_no_proposal(rings, olga, tmp_path):
     other = servers.git(rings.remote, "commit-tree", "-m", "x", servers.git(rings.remote, "mktree"))
-    said = person("plan", "--ref", other)
+    said = olga("plan", "--ref", other)
     assert said.code == 2
     assert "no commit in common" in said.err
 
@@ -273,7 +273,7 @@ def _commitless(text):
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_plan_and_the_run_after_the_merge_agree(rings, seed, person):
+def test_plan_and_the_run_after_the_merge_agree(rings, seed, olga):
     """Random histories: main and the branch both move on, the branch is merged or squashed, the daemon makes a pass."""
     chance = random.Random(seed)
     for number in range(3):
@@ -289,15 +289,15 @@ def test_plan_and_the_run_after_the_merge_agree(rings, seed, person):
         if chance.random() < 0.5 and aside:
             rings.commits(aside)
             rings.passes()
-        _compare(rings, person, name, f"r{number}", squash=chance.random() < 0.5)
+        _compare(rings, olga, name, f"r{number}", squash=chance.random() < 0.5)
 
 
 def _is_there(world, path):
     return path in servers.git(world.remote, "ls-tree", "-r", "--name-only", "main").splitlines()
 
 
-def _compare(world, person, branch, run, *, squash):
-    said = person("plan", run, "--ref", branch, "-o", "json")
+def _compare(world, olga, branch, run, *, squash):
+    said = olga("plan", run, "--ref", branch, "-o", "json")
     [wanted] = json.loads(said.out)["runs"]
     assert said.code in (0, 2, 4)
     world.merges(branch, squash=squash)

@@ -31,8 +31,8 @@ def two(rings):
     return rings
 
 
-def test_the_way_back_is_a_run_like_any_other(two, person):
-    said = person("rollback", "r1")
+def test_the_way_back_is_a_run_like_any_other(two, olga):
+    said = olga("rollback", "r1")
     assert (said.code, said.err) == (0, "")
     assert (
         said.out == f"committed {two.head()[:7]} to main: runs/r1-back.yaml\nnext, in your clone: git pull --rebase\n"
@@ -50,41 +50,41 @@ def test_the_way_back_is_a_run_like_any_other(two, person):
     assert two.conditions("r1-back")["Succeeded"] == "True UpdateRunSucceeded"
 
 
-def test_halfway_through_only_what_was_reached_counts_as_moved(two, person):
+def test_halfway_through_only_what_was_reached_counts_as_moved(two, olga):
     """The clusters that the run has not reached run what the others ran before: one way back for all."""
     two.breaks("canary")
     rolls_out(two, "r2", "value3")
-    assert person("rollback", "r2").code == 0
+    assert olga("rollback", "r2").code == 0
     two.heals("canary")
     two.passes()
     assert two.values() == {"canary": "value2", "east": "value2", "west": "value2"}
 
 
-def test_a_removed_run_can_be_gone_back_from(two, person):
+def test_a_removed_run_can_be_gone_back_from(two, olga):
     two.removes("runs/r1.yaml")
     two.passes()
-    said = person("rollback", "r1", "--name", "home", "-m", "the shop was slow", "--dry-run")
+    said = olga("rollback", "r1", "--name", "home", "-m", "the shop was slow", "--dry-run")
     assert said.out.startswith("# runs/home.yaml\n")
-    assert person("rollback", "r1", "--name", "home", "-m", "the shop was slow").code == 0
+    assert olga("rollback", "r1", "--name", "home", "-m", "the shop was slow").code == 0
     assert servers.git(two.remote, "log", "-1", "--format=%b", "main") == "the shop was slow"
     two.passes()
     assert two.value("east") == "value1"
 
 
-def test_another_strategy_may_be_chosen_and_a_branch(two, person):
+def test_another_strategy_may_be_chosen_and_a_branch(two, olga):
     fast = manifests.strategy(manifests.stage("all", labels={}, maxConcurrency="100%"), name="fast")
     two.commits("strategies/fast.yaml", fast)
-    assert person("rollback", "r1", "--strategy", "fast", "--to-branch", "back").code == 0
+    assert olga("rollback", "r1", "--strategy", "fast", "--to-branch", "back").code == 0
     assert shown(two, "runs/r1-back.yaml", "back")["spec"]["stagedRolloutStrategyName"] == "fast"
-    said = person("rollback", "r1", "--strategy", "none")
+    said = olga("rollback", "r1", "--strategy", "none")
     assert (said.code, said.err) == (4, "reconciler: there is no ClusterStagedUpdateStrategy none\n")
 
 
-def test_a_name_that_is_taken_gets_a_number(two, person):
-    person("rollback", "r1")
+def test_a_name_that_is_taken_gets_a_number(two, olga):
+    olga("rollback", "r1")
     two.passes()
     two.removes("runs/r1-back.yaml")
-    said = person("rollback", "r1")
+    said = olga("rollback", "r1")
     assert "runs/r1-back-2.yaml" in said.out
     assert said.err == "note: r1-back started after it; what that brought is left behind too\n"
 
@@ -97,66 +97,66 @@ def test_a_long_name_is_cut_and_stays_one_of_a_kind():
     assert "--" not in _cut("a" * 48 + "-" * 15, "-back").removesuffix("-back")[:60]
 
 
-def test_where_there_was_nothing_before_the_choice_is_shown(rings, person):
+def test_where_there_was_nothing_before_the_choice_is_shown(rings, olga):
     rolls_out(rings, "r0")
-    said = person("rollback", "r0")
+    said = olga("rollback", "r0")
     nothing = "canary, east, west had nothing of web before run r0"
     assert (said.code, said.err) == (4, f"reconciler: {nothing}; there is no other snapshot\n")
     rings.commits("resources/app/settings.yaml", manifests.config_map("value2"))
     rings.passes()
-    assert person("rollback", "r0").err == f"reconciler: {nothing}; choose one:\n  {create(1)}\n"
+    assert olga("rollback", "r0").err == f"reconciler: {nothing}; choose one:\n  {create(1)}\n"
 
 
-def test_where_clusters_differ_the_choice_is_shown(two, person):
+def test_where_clusters_differ_the_choice_is_shown(two, olga):
     """`r2` does not get beyond east: it and canary have 2 and west has 1 when r3 begins."""
     two.breaks("east")
     rolls_out(two, "r2", "value3")
     rolls_out(two, "r3", "value4")
-    said = person("rollback", "r3")
+    said = olga("rollback", "r3")
     assert said.code == 4
     differ = "the clusters of run r3 had different snapshots before it: 1 (west), 2 (canary, east)"
     assert said.err == f"reconciler: {differ}; choose one:\n  {create(1)}\n  {create(2)}\n"
 
 
-def test_what_changes_nothing_is_refused(two, person):
+def test_what_changes_nothing_is_refused(two, olga):
     rolls_out(two, "again")
-    said = person("rollback", "again")
+    said = olga("rollback", "again")
     assert said.code == 4
     assert said.err.startswith("reconciler: the clusters had snapshot 1 before run again too, so going back changes ")
     assert said.err.endswith(f"nothing; choose one:\n  {create(0)}\n")
 
 
-def test_a_run_that_moved_nothing_is_refused(rings, person):
+def test_a_run_that_moved_nothing_is_refused(rings, olga):
     rings.commits("runs/r0.yaml", manifests.run("r0", state="Initialize"))
-    said = person("rollback", "r0")
+    said = olga("rollback", "r0")
     assert (said.code, said.err) == (4, "reconciler: the daemon has not seen a run r0\n")
     rings.passes()
-    said = person("rollback", "r0")
+    said = olga("rollback", "r0")
     assert (said.code, said.err) == (
         4,
         "reconciler: run r0 has started no cluster, so there is nothing to go back from\n",
     )
 
 
-def test_a_snapshot_of_a_placement_that_is_gone_is_refused(two, person):
+def test_a_snapshot_of_a_placement_that_is_gone_is_refused(two, olga):
     """Removed and committed anew it counts from 0 again, and what 0 was before is not what 0 is now."""
     two.removes("placements/web.yaml")
     two.passes()
     two.commits("placements/web.yaml", manifests.placement())
     rolls_out(two, "r2")
-    said = person("rollback", "r2")
+    said = olga("rollback", "r2")
     assert said.code == 4
     assert said.err.startswith("reconciler: snapshot 1 was of an earlier placement named web, which is gone")
 
 
-def test_a_file_in_the_way_is_not_overwritten(two, person):
+def test_a_file_in_the_way_is_not_overwritten(two, olga):
     two.commits("runs/r1-back.yaml", manifests.run("other", state="Initialize", index=0))
-    said = person("rollback", "r1")
+    said = olga("rollback", "r1")
     assert said.code == 4
     assert said.err.startswith("reconciler: runs/r1-back.yaml is there already, with something else in it")
 
 
-def test_a_name_that_is_none_is_a_usage_error(two, person):
-    said = person("rollback", "r1", "--name", "Not a name")
+def test_a_name_that_is_none_is_a_usage_error(two, olga):
+    said = olga("rollback", "r1", "--name", "Not a name")
     assert said.code == 2
     assert said.err.startswith("reconciler: that is no valid run: ")
