@@ -7,6 +7,7 @@ import typer
 from reconciler.commands import options
 
 if TYPE_CHECKING:
+    from reconciler.commands.opening import Fleet
     from reconciler.core.model import Key
     from reconciler.core.status import Gate, RunStatus, StageFacts
     from reconciler.core.view import View
@@ -18,38 +19,54 @@ def register(application: typer.Typer) -> None:
     application.command("approve")(approve)
 
 
+@options.writing
 def approve(
     run: Annotated[str, typer.Argument(help="The run's name.")],
     stage: Annotated[str, typer.Argument(help="The stage whose gate is to pass.")],
+    where: options.Writing,
     namespace: options.Namespace = "",
     before: Annotated[bool, typer.Option("--before", help="The gate before the stage.")] = False,
     message: Annotated[str, typer.Option("--message", "-m", help="Why, for the record.")] = "approved",
-    repo: options.Repo = ".",
-    branch: options.Branch = "main",
-    status_branch: options.StatusBranch = "fleet-status",
-    dry_run: options.DryRun = False,
-    to_branch: options.ToBranch = None,
 ) -> None:
     """Commit an approval for a gate that is open now."""
     from reconciler.clock import wall  # noqa: PLC0415
-    from reconciler.commands.opening import open_fleet  # noqa: PLC0415
-    from reconciler.commands.writing import commit  # noqa: PLC0415
-    from reconciler.documents import yaml  # noqa: PLC0415
-    from reconciler.errors import RefusedError  # noqa: PLC0415
+    from reconciler.commands.writing import commit, open_to_write, status_of  # noqa: PLC0415
+    from reconciler.redact import text  # noqa: PLC0415
 
-    fleet = open_fleet(repo, branch, status_branch)
-    if fleet.status is None:
-        raise RefusedError(f"there is no branch {status_branch}, so no gate is open: reconciler init")
-    status, found, gate = _gate(fleet.status, run, stage, namespace, before=before)
+    fleet = open_to_write(where)
+    status, found, gate = _gate(status_of(fleet, "no gate is open"), run, stage, namespace, before=before)
+    known = _given(fleet, status, found, gate)
+    if known:
+        typer.echo(text(f"stage {stage} of run {run} is approved already, by {known}: nothing to do"))
+        return
     path = _file(fleet.derivation.view, status.key, gate.request)
     body = _approval(status, found, gate, message, wall().strftime("%Y-%m-%dT%H:%M:%SZ"))
     commit(
         fleet,
-        {path: yaml.dump(body).encode()},
+        {path: _written(path, body)},
         f"Approve stage {stage} of {run}\n\n{message}\n",
-        dry_run=dry_run,
-        to_branch=to_branch,
+        dry_run=where.dry_run,
+        to_branch=where.to_branch,
     )
+
+
+def _given(fleet: "Fleet", run: "RunStatus", stage: "StageFacts", gate: "Gate") -> str:
+    """Return by which commit a gate is approved: one that was accepted, or that will be; empty: by none."""
+    from reconciler.core.approvals import Evidence, judge  # noqa: PLC0415
+
+    if gate.approval is not None:
+        return f"commit {gate.approval.commit[:7]} of {gate.approval.author}"
+    view, recorded = fleet.derivation.view, fleet.status.fleet if fleet.status is not None else None
+    evidence = Evidence(
+        candidates=fleet.derivation.candidates(),
+        seen=view.approvals_seen,
+        runs={one.key.name for one in view.runs() if one.key.namespace == run.key.namespace},
+        not_before=max((view.joints.get(one, -1) for one in recorded.acknowledged), default=-1) if recorded else -1,
+    )
+    fact = judge(run, stage, gate, evidence).accepted
+    if fact is None:
+        return ""
+    return f"commit {fact.commit[:7]} of {fact.author}, which the daemon has not taken up yet"
 
 
 def _gate(
@@ -80,8 +97,6 @@ def _gate(
     gate = next((one for one in found.gates_of(side) if one.task.type == "Approval"), None)
     if gate is None:
         raise RefusedError(f"no approval is asked for {side} stage {stage} of run {name}")
-    if gate.passed_at is not None:
-        raise RefusedError(f"stage {stage} of run {name} was approved before, by commit {_by(gate)}")
     if gate.opened_at is None:
         raise RefusedError(f"the gate {side} stage {stage} of run {name} is not open yet: an approval would not count")
     return run, found, gate
@@ -95,14 +110,21 @@ def _file(view: "View", run: "Key", request: str) -> str:
     path = f"approvals/{run.namespace}/{request}.yaml" if run.namespace else f"approvals/{request}.yaml"
     held = view.find(approval_kind(run), run.namespace, request)
     path = held.document.path if held is not None else path
-    others = [one.key for one in view.approvals() if one.document.path == path and one.key.name != request]
-    if others or not path.endswith((".yaml", ".yml")):
-        raise RefusedError(f"{path} holds an approval of this name already: change its Approved condition there")
+    if path in view.broken:
+        raise RefusedError(f"{path} is broken, and an approval in it would not count; mend it: {view.broken[path][0]}")
+    if any(one.document.path == path and one.key.name != request for one in view.approvals()):
+        raise RefusedError(f"{path} holds other approvals as well: add this one, or change its condition, by hand")
     return path
 
 
-def _by(gate: "Gate") -> str:
-    return gate.approval.commit[:7] if gate.approval is not None else "unknown"
+def _written(path: str, body: dict[str, object]) -> bytes:
+    """Return the text of the file, in the language of its name."""
+    import json  # noqa: PLC0415
+
+    from reconciler.documents import yaml  # noqa: PLC0415
+
+    text = json.dumps(body, indent=2) + "\n" if path.endswith(".json") else yaml.dump(body)
+    return text.encode()
 
 
 def _approval(run: "RunStatus", stage: "StageFacts", gate: "Gate", message: str, now: str) -> dict[str, object]:

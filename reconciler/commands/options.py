@@ -1,7 +1,11 @@
 """The options that several commands share, each declared once."""
 
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
@@ -39,3 +43,36 @@ Poll = Annotated[float | None, typer.Option("--poll-period-seconds", help="How o
 Deadline = Annotated[
     float | None, typer.Option("--stage-deadline-seconds", help="When a cluster in flight is called stuck (300).")
 ]
+
+
+# -- what every command that writes takes ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Writing:
+    """Where a command writes, and whether it only shows what it would, or prepares a pull request."""
+
+    repo: Repo = "."
+    branch: Branch = "main"
+    status_branch: StatusBranch = "fleet-status"
+    dry_run: DryRun = False
+    to_branch: ToBranch = None
+
+
+def writing(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command an option per field of `Writing`, all of which it gets together as its argument `where`."""
+    hints = get_type_hints(Writing, include_extras=True)
+    own = [one for one in inspect.signature(command).parameters.values() if one.name != "where"]
+    shared = [
+        inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=one.default, annotation=hints[one.name])
+        for one in fields(Writing)
+    ]
+
+    @wraps(command)
+    def called(**given: Any) -> None:
+        where = Writing(**{one.name: given.pop(one.name) for one in shared})
+        command(**given, where=where)
+
+    called.__signature__ = inspect.Signature([*own, *shared])  # type: ignore[attr-defined]
+    called.__annotations__ = {one.name: one.annotation for one in (*own, *shared)}
+    return called

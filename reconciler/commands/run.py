@@ -19,30 +19,26 @@ def register(application: typer.Typer) -> None:
     application.add_typer(group, name="run")
 
 
+@options.writing
 def create(
     name: Annotated[str, typer.Argument(help="The new run's name.")],
     placement: Annotated[str, typer.Option("--placement", help="What to roll out.")],
     strategy: Annotated[str, typer.Option("--strategy", help="In which stages.")],
+    where: options.Writing,
     snapshot: Annotated[
         str, typer.Option("--snapshot", help="The resource snapshot index; the latest if omitted.")
     ] = "",
     namespace: options.Namespace = "",
     state: Annotated[str, typer.Option("--state", help="Run, or Initialize to see the plan first.")] = "Run",
     pin: Annotated[bool, typer.Option("--pin", help="Pin the content as it is now by its hash.")] = False,
-    repo: options.Repo = ".",
-    branch: options.Branch = "main",
-    status_branch: options.StatusBranch = "fleet-status",
-    dry_run: options.DryRun = False,
-    to_branch: options.ToBranch = None,
 ) -> None:
     """Commit a run; the daemon starts it as soon as it is on the watched branch."""
-    from reconciler.commands.opening import open_fleet  # noqa: PLC0415
-    from reconciler.commands.writing import commit  # noqa: PLC0415
+    from reconciler.commands.writing import commit, open_to_write  # noqa: PLC0415
     from reconciler.documents import yaml  # noqa: PLC0415
     from reconciler.documents.parse import parse  # noqa: PLC0415
     from reconciler.errors import RefusedError, UsageError  # noqa: PLC0415
 
-    fleet = open_fleet(repo, branch, status_branch)
+    fleet = open_to_write(where)
     view = fleet.derivation.view
     digest = check_run(view, name, placement, strategy, snapshot, namespace)
     body = run_body(name, placement, strategy, snapshot, namespace, state, digest if pin else "")
@@ -55,7 +51,7 @@ def create(
         raise UsageError(f"that is no valid run: {problems[0].message} (at {problems[0].pointer})")
     what = f"snapshot {snapshot}" if snapshot else "the latest snapshot"
     message = f"Roll out {placement} with run {name}\n\n{what} along strategy {strategy}\n"
-    commit(fleet, {path: data}, message, dry_run=dry_run, to_branch=to_branch)
+    commit(fleet, {path: data}, message, dry_run=where.dry_run, to_branch=where.to_branch)
 
 
 def start(
@@ -112,7 +108,8 @@ def check_run(view: "View", name: str, placement: str, strategy: str, snapshot: 
     chosen = [one for one in snapshots if snapshot in ("", str(one.index))]
     if not chosen:
         there = ", ".join(str(one.index) for one in snapshots) or "none"
-        raise RefusedError(f"{placement_kind} {placement}{where} has no snapshot {snapshot}; there are: {there}")
+        which = f"no snapshot {snapshot}" if snapshot else "no snapshot yet"
+        raise RefusedError(f"{placement_kind} {placement}{where} has {which}; there are: {there}")
     return chosen[-1].hash
 
 

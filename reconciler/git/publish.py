@@ -151,6 +151,13 @@ def push(source: Source, branch: str, new: str, expected: str | None) -> bool:
     return True
 
 
+def is_there(source: Source, branch: str) -> bool:
+    """Ask the remote whether it has a branch, of any name; raises GitError."""
+    name = f"refs/heads/{check_branch(branch)}"
+    answer = source.git.run("ls-remote", "--quiet", "--", source.push_url, name).decode(errors="replace")
+    return any(line.endswith(f"\t{name}") for line in answer.splitlines())
+
+
 def _push(source: Source, lease: str, refspec: str) -> GitError | None:
     options = ("--quiet", "--no-verify", "--no-follow-tags", "--no-recurse-submodules")
     try:

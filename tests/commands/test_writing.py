@@ -1,0 +1,140 @@
+"""Commands that write make one commit, once; what cannot be written is refused with the next step."""
+
+import json
+
+import pytest
+
+from tests import manifests, servers
+from tests.commands.conftest import Command
+from tests.world import World
+
+PATH = "approvals/web-1-canary.yaml"
+
+
+def test_an_approval_is_committed_counts_and_is_not_committed_twice(asking: World, ask: Command):
+    """The second one used to overwrite the first before the daemon had looked."""
+    first = ask(asking.remote, "approve", "web-1", "canary", "-m", "lgtm")
+    head = asking.head()
+    assert (first.code, first.out.splitlines()) == (
+        0,
+        [f"committed {head[:7]} to main: {PATH}", "next, in your clone: git pull --rebase"],
+    )
+    again = ask(asking.remote, "approve", "web-1", "canary")
+    known = f"stage canary of run web-1 is approved already, by commit {head[:7]} of Pia <pia@example.org>"
+    assert (again.code, again.err) == (0, "")
+    assert again.out == f"{known}, which the daemon has not taken up yet: nothing to do\n"
+    assert asking.head() == head
+    asking.breaks("east")
+    asking.passes()
+    assert ask(asking.remote, "approve", "web-1", "canary").out == f"{known}: nothing to do\n"
+    assert asking.head() == head
+
+
+def test_an_approval_that_was_refused_is_committed_anew_into_its_file_whatever_its_language(person, ask: Command):
+    """Somebody approved in advance, as JSON; what the command writes there counts, and stays JSON."""
+    stages = manifests.stage("canary", approval=True), manifests.stage("prod")
+    person.commits("strategies/rings.yaml", manifests.strategy(*stages))
+    person.approves("web-1", "canary")
+    person.commits("runs/web-1.yaml", manifests.run("web-1"))
+    person.passes()
+    assert ask(person.remote, "approve", "web-1", "canary").out.startswith("committed ")
+    assert json.loads(person.text("main", "approvals/web-1-canary.json"))["metadata"]["name"] == "web-1-canary"
+    person.passes()
+    assert person.run("web-1").end == "Succeeded"
+
+
+@pytest.mark.parametrize("was", ["an approval", "nothing"])
+def test_nothing_is_written_into_a_broken_file(asking: World, ask: Command, was):
+    if was == "an approval":
+        asking.commits(PATH, manifests.approval("web-1-canary", status="False"))
+    head = asking.commits(PATH, "kind: [\n")
+    said = ask(asking.remote, "approve", "web-1", "canary")
+    assert (said.code, said.out, asking.head()) == (4, "", head)
+    assert said.err.startswith(f"reconciler: {PATH} is broken, and an approval in it would not count; mend it: {PATH}:")
+
+
+def test_nothing_is_written_into_a_file_with_other_approvals(asking: World, ask: Command):
+    other, mine = manifests.approval("other"), manifests.approval("web-1-canary", status="False")
+    asking.commits(PATH, f"{other}\n---\n{mine}\n")
+    said = ask(asking.remote, "approve", "web-1", "canary")
+    assert said.code == 4
+    assert said.err == (
+        f"reconciler: {PATH} holds other approvals as well: add this one, or change its condition, by hand\n"
+    )
+
+
+WRITING = {
+    "approve": ("approve", "web-1", "canary"),
+    "run create": ("run", "create", "web-2", "--placement", "web", "--strategy", "rings"),
+    "acknowledge-rewrite": ("acknowledge-rewrite",),
+}
+
+
+@pytest.fixture(params=WRITING)
+def words(request: pytest.FixtureRequest, asking: World) -> tuple[str, ...]:
+    """A command that writes, where there is something for it to write."""
+    if request.param == "acknowledge-rewrite":
+        old = servers.git(asking.remote, "rev-parse", "main")
+        asking.rewrites(servers.git(asking.remote, "rev-parse", "main~1"))
+        asking.commits("runs/web-1.yaml", asking.text(old, "runs/web-1.yaml"), "Anew")
+    return WRITING[request.param]
+
+
+def test_a_pull_request_has_a_branch_of_its_own(asking: World, ask: Command, words):
+    head = asking.head()
+    said = ask(asking.remote, *words, "--to-branch", "topic")
+    assert (said.code, asking.head()) == (0, head)
+    assert said.out.splitlines()[1] == "next: open a pull request from topic to main"
+    assert servers.git(asking.remote, "rev-parse", "topic~1") == head
+    again = ask(asking.remote, *words, "--to-branch", "topic")
+    assert (again.code, again.out) == (4, "")
+    assert again.err.endswith(
+        "reconciler: branch topic exists already: choose another name, or delete it first: "
+        "git push origin --delete topic\n"
+    )
+
+
+@pytest.mark.parametrize("name", ["main", "fleet-status", "a b", "-x"])
+def test_a_pull_request_needs_a_new_branch_with_a_name(asking: World, ask: Command, name):
+    said = ask(asking.remote, *WRITING["approve"], f"--to-branch={name}")
+    assert (said.code, said.out) == (2, "")
+    assert name in said.err
+
+
+def test_a_dry_run_prints_and_changes_nothing(asking: World, ask: Command, words):
+    head = asking.head()
+    said = ask(asking.remote, *words, "--dry-run")
+    assert (said.code, asking.head()) == (0, head)
+    assert ("Acknowledge-Rewrite: " if words == ("acknowledge-rewrite",) else "apiVersion: ") in said.out
+
+
+def test_a_rewrite_is_acknowledged_once(asking: World, ask: Command):
+    asking.rewrites(servers.git(asking.remote, "rev-parse", "main~1"))
+    asking.commits("README.md", "x\n")
+    assert ask(asking.remote, "acknowledge-rewrite").out.startswith("committed ")
+    head = asking.head()
+    said = ask(asking.remote, "acknowledge-rewrite")
+    assert (said.code, asking.head()) == (0, head)
+    assert "is acknowledged already to follow" in said.out
+    assert "nothing to do" in said.out
+
+
+def test_without_an_identity_nothing_is_written_and_the_way_to_one_is_said(asking, ask: Command, monkeypatch):
+    for name in ("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
+    monkeypatch.setenv("GIT_CONFIG_KEY_0", "user.useConfigOnly")
+    monkeypatch.setenv("GIT_CONFIG_VALUE_0", "true")
+    said = ask(asking.remote, *WRITING["approve"])
+    assert said.code == 2
+    assert said.err.startswith("reconciler: git does not know who you are: git config --global user.name")
+    assert said.err.count("\n") == 1
+
+
+def test_without_a_status_branch_there_is_nothing_to_approve(world: World, ask: Command):
+    world.commits("README.md", "x\n")
+    said = ask(world.remote, *WRITING["approve"])
+    assert said.code == 4
+    assert said.err == (
+        "reconciler: branch fleet-status is not there: make it with `reconciler init`; until then no gate is open\n"
+    )
