@@ -1,7 +1,7 @@
 """The command line: one file per command, found by listing the folder. No rule lives here.
 
-Exit codes: 0 ok, 1 run failed or differences, 2 usage or invalid input, 3 still waiting at `--timeout`, 4 refused by
-policy, 20 internal.
+Exit codes: 0 ok, 1 run failed or differences, 2 usage, invalid input or a repository that cannot be reached, 3 still
+waiting at `--timeout`, 4 refused by policy, 20 internal.
 """
 
 import importlib
@@ -69,11 +69,9 @@ def _say(error: ReconcilerError) -> int:
     from reconciler import redact  # noqa: PLC0415
 
     sys.stderr.write(f"reconciler: {redact.text(str(error))}\n")
-    if isinstance(error, UsageError):
-        return USAGE
     if isinstance(error, RefusedError):
         return REFUSED
-    return FAILED if isinstance(error, TemporaryError) else INTERNAL
+    return USAGE if isinstance(error, UsageError | TemporaryError) else FAILED
 
 
 def _application() -> Callable[..., Any]:

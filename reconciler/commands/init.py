@@ -1,10 +1,14 @@
 """`reconciler init`: make the status branch, and the folders where the repository is empty."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from reconciler.commands import options
+
+if TYPE_CHECKING:
+    from reconciler.git.mirror import Source
+    from reconciler.settings import Settings
 
 
 def register(application: typer.Typer) -> None:
@@ -24,10 +28,10 @@ def init(
     """Create the status branch; runs that are already in the repository are never started."""
     from reconciler.clock import wall  # noqa: PLC0415
     from reconciler.commands.opening import open_settings  # noqa: PLC0415
+    from reconciler.commands.writing import lay_out  # noqa: PLC0415
     from reconciler.daemon import anchor  # noqa: PLC0415
-    from reconciler.errors import UsageError  # noqa: PLC0415
-    from reconciler.git import publish  # noqa: PLC0415
     from reconciler.git.mirror import open_source  # noqa: PLC0415
+    from reconciler.redact import text  # noqa: PLC0415
 
     settings = open_settings(
         settings_file,
@@ -38,13 +42,32 @@ def init(
         state_dir=None,
     )
     source = open_source(settings.repo, (settings.branch, settings.status_branch))
-    head = source.heads().get(settings.branch)
+    if source.tip(settings.status_branch) is not None:
+        typer.echo(text(_known(source, settings)))
+        return
+    head = source.tip(settings.branch)
     if head is None:
-        message = "Lay out the fleet repository\n\nOne folder per kind of thing, so that its owners can be named.\n"
-        head = publish.write_person_commit(source.git, base=None, changes=anchor.scaffold(), message=message)
-        if not publish.push(source, settings.branch, head, None):
-            raise UsageError(f"branch {settings.branch} appeared while it was being made: run init again")
+        head = lay_out(source, settings.branch)
         typer.echo(f"created branch {settings.branch} with the folders of a fleet repository ({head[:7]})")
     fleet = anchor.make(source, settings.branch, settings.status_branch, head, wall(), start_existing=start_existing)
     typer.echo(f"created branch {settings.status_branch} for repository {fleet.repository}, watching {head[:7]}")
-    typer.echo("next: reconciler serve --repo REPO --members DIR (or --settings FILE)")
+    where = f"--settings {settings_file}" if settings_file is not None else f"--repo {settings.repo} --members DIR"
+    typer.echo(text(f"next: reconciler serve {where}"))
+
+
+def _known(source: "Source", settings: "Settings") -> str:
+    """Say that the status branch is there already; raises RefusedError when it is not for this watched branch."""
+    from reconciler.errors import RefusedError  # noqa: PLC0415
+    from reconciler.status_branch import store  # noqa: PLC0415
+
+    name = settings.status_branch
+    try:
+        fleet = store.read(source.git, str(source.tip(name))).fleet
+    except store.StatusUnreadableError as error:
+        raise RefusedError(f"{error}; name another one with --status-branch") from error
+    if fleet.branch != settings.branch:
+        raise RefusedError(
+            f"branch {name} exists already, and is the status of branch {fleet.branch}, not of {settings.branch}: "
+            "name another one with --status-branch"
+        )
+    return f"branch {name} exists already, for repository {fleet.repository}: nothing to do"

@@ -57,7 +57,7 @@ def serve(
 def _make_status(settings: "Settings", mirror: "Mirror", now: "datetime") -> None:
     """Make the status branch, but only where nothing of an earlier one is left anywhere."""
     from reconciler.daemon import anchor  # noqa: PLC0415
-    from reconciler.errors import RefusedError, UsageError  # noqa: PLC0415
+    from reconciler.errors import RefusedError  # noqa: PLC0415
 
     heads = mirror.fetch()
     head, name = heads.get(settings.branch), settings.status_branch
@@ -66,10 +66,24 @@ def _make_status(settings: "Settings", mirror: "Mirror", now: "datetime") -> Non
     if mirror.recall("status") is not None:
         raise RefusedError(f"branch {name} was seen before and is gone: restore it; --init makes no second one")
     if head is None:
-        raise UsageError(f"the repository has no branch {settings.branch}: `reconciler init` lays one out")
+        head = _lay_out(settings, mirror)
     if used := anchor.used_members(settings, mirror, head):
         raise RefusedError(
             f"branch {name} is not there, but a rollout was: {'; '.join(used)}. Restore the branch; --init makes no "
             "second one"
         )
     anchor.make(mirror, settings.branch, name, head, now)
+
+
+def _lay_out(settings: "Settings", mirror: "Mirror") -> str:
+    """Commit the folders to an empty repository, in the name of whoever starts the daemon; return the commit."""
+    from reconciler.commands.writing import lay_out  # noqa: PLC0415
+    from reconciler.errors import UsageError  # noqa: PLC0415
+
+    try:
+        return lay_out(mirror, settings.branch)
+    except UsageError as error:
+        raise UsageError(
+            f"the repository has no branch {settings.branch} yet, and its first commit needs an author: {error}; or "
+            f"run, as somebody whom git knows: reconciler init --repo {settings.repo}"
+        ) from error

@@ -1,13 +1,17 @@
 """Commands that write make one commit: shown, pushed to the watched branch, or to a new one for a pull request."""
 
+from dataclasses import replace
+
 import typer
 
 from reconciler.commands import options
 from reconciler.commands.holds import warn_of_holds
 from reconciler.commands.opening import Fleet, open_fleet
+from reconciler.daemon.anchor import scaffold
 from reconciler.errors import RefusedError, TemporaryError, UsageError
 from reconciler.git import publish
-from reconciler.git.run import Git, GitError
+from reconciler.git.mirror import Source
+from reconciler.git.run import PERSON, Git, GitError
 from reconciler.redact import text
 from reconciler.status_branch import store
 
@@ -96,3 +100,17 @@ def check_identity(git: Git) -> None:
                 "user.email YOU@EXAMPLE.ORG (or set GIT_AUTHOR_NAME, GIT_AUTHOR_EMAIL, GIT_COMMITTER_NAME and "
                 "GIT_COMMITTER_EMAIL), then run the command again"
             ) from error
+
+
+def lay_out(source: Source, branch: str) -> str:
+    """Commit the folders of a fleet to an empty repository, in the person's name, and return the commit.
+
+    Raises:  UsageError when git does not know the person, TemporaryError when somebody else was first.
+    """
+    git = replace(source.git, profile=PERSON)
+    check_identity(git)
+    message = "Lay out the fleet repository\n\nOne folder per kind of thing, so that its owners can be named.\n"
+    head = publish.write_person_commit(git, base=None, changes=scaffold(), message=message)
+    if not publish.push(source, branch, head, None):
+        raise TemporaryError(f"branch {branch} appeared while it was being made: run the command again")
+    return head

@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Protocol, Self
 
@@ -23,6 +24,7 @@ from reconciler.git.run import (
     Git,
     GitError,
     Profile,
+    Url,
     check_branch,
     discover,
     parse_url,
@@ -337,10 +339,18 @@ def open_local(where: Path, branches: tuple[str, str], *, offline: bool = False)
     if git.run("rev-parse", "--is-shallow-repository").strip() == b"true":
         raise UsageError(f"{where} is a shallow clone, and all of the history is needed: git fetch --unshallow")
     remote = not bare and b"origin" in git.run("remote").splitlines()
-    local = Local(git, branches, remote=remote)
+    local = Local(replace(git, url=_origin(git)) if remote else git, branches, remote=remote)
     if not offline:
         local.fetch()
     return local
+
+
+def _origin(git: Git) -> Url | None:
+    """Return the URL of a clone's `origin`; None: one that only the person's own git knows how to use."""
+    try:
+        return parse_url(git.run("remote", "get-url", "origin").decode(errors="replace").strip())
+    except (GitError, UsageError):
+        return None
 
 
 def open_source(where: str, branches: tuple[str, str], *, offline: bool = False) -> Local | Mirror:

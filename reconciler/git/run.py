@@ -4,8 +4,9 @@ Here live `Git` (a git directory and whose git it is), the grammar of URLs and b
 credentials reach git: from files and environment variables, never on a command line. No work tree is ever
 read or written, and GitPython starts our own argument lists; its object layer is not used.
 
-The daemon's variables: `RECONCILER_GIT_USERNAME`, `RECONCILER_GIT_PASSWORD` or `RECONCILER_GIT_PASSWORD_FILE`,
-`RECONCILER_GIT_CA_FILE` (http and https), `RECONCILER_SSH_KEY_FILE`, `RECONCILER_SSH_KNOWN_HOSTS_FILE` (ssh).
+The variables of the daemon, and of a person who gives them: `RECONCILER_GIT_USERNAME`, `RECONCILER_GIT_PASSWORD` or
+`RECONCILER_GIT_PASSWORD_FILE`, `RECONCILER_GIT_CA_FILE` (http and https), `RECONCILER_SSH_KEY_FILE`,
+`RECONCILER_SSH_KNOWN_HOSTS_FILE` (ssh).
 """
 
 import os
@@ -199,18 +200,20 @@ class Git:
         return True
 
     def _remote_options(self) -> tuple[str, ...]:
-        if self.profile is PERSON or self.url is None or self.url.protocol not in ("http", "https"):
+        if self.url is None or self.url.protocol not in ("http", "https"):
             return ()
-        authority = os.environ.get("RECONCILER_GIT_CA_FILE")
+        authority, helper = os.environ.get("RECONCILER_GIT_CA_FILE"), f"credential.{self.url.origin}.helper="
         return (
             *(("-c", f"http.sslCAInfo={authority}") if authority else ()),
-            *(("-c", f"credential.{self.url.origin}.helper={_HELPER}") if _has_password() else ()),
+            # what is given here comes before the helpers of a person's configuration
+            *(("-c", helper, "-c", helper + _HELPER) if _has_password() else ()),
         )
 
     def _environment(self) -> dict[str, str]:
-        if self.profile is PERSON:
-            return {}
         protocol, user = (self.url.protocol, self.url.user) if self.url else ("none", "")
+        name = {"RECONCILER_GIT_USERNAME": os.environ.get("RECONCILER_GIT_USERNAME") or user or "git"}
+        if self.profile is PERSON:
+            return name | ({"GIT_SSH_COMMAND": _own_ssh_command()} if _has_ssh() else {})
         trust = self.directory.absolute() / TRUST_FILE if protocol == "file" else Path(os.devnull)
         return {
             "GIT_CONFIG_NOSYSTEM": "1",
@@ -220,7 +223,7 @@ class Git:
             "GIT_ALLOW_PROTOCOL": protocol,
             "GIT_SSH_COMMAND": _ssh_command(),
             "GIT_SSH_VARIANT": "ssh",
-            "RECONCILER_GIT_USERNAME": os.environ.get("RECONCILER_GIT_USERNAME") or user or "git",
+            **name,
         }
 
 
@@ -282,13 +285,28 @@ def _has_password() -> bool:
 
 def _ssh_command() -> str:
     """Return the ssh command for the shell that git hands it to; no configuration file, nothing is ever asked."""
-    key, hosts = os.environ.get("RECONCILER_SSH_KEY_FILE"), os.environ.get("RECONCILER_SSH_KNOWN_HOSTS_FILE")
     options = ["BatchMode=yes", "StrictHostKeyChecking=yes", "ConnectTimeout=10", "ServerAliveInterval=15"]
+    return shlex.join(["ssh", "-F", os.devnull, *(f"-o{option}" for option in (*options, *_ssh_given()))])
+
+
+def _own_ssh_command() -> str:
+    """Return a person's ssh, with their configuration, and the key and hosts that the environment names."""
+    return shlex.join(["ssh", *(f"-o{option}" for option in _ssh_given())])
+
+
+def _has_ssh() -> bool:
+    return bool(os.environ.get("RECONCILER_SSH_KEY_FILE") or os.environ.get("RECONCILER_SSH_KNOWN_HOSTS_FILE"))
+
+
+def _ssh_given() -> list[str]:
+    key, hosts = os.environ.get("RECONCILER_SSH_KEY_FILE"), os.environ.get("RECONCILER_SSH_KNOWN_HOSTS_FILE")
+    options = []
     if hosts:
-        options += [f"UserKnownHostsFile={_ssh_path(hosts)}", "GlobalKnownHostsFile=/dev/null"]
+        known = f"UserKnownHostsFile={_ssh_path(hosts)}"
+        options += [known, "GlobalKnownHostsFile=/dev/null", "StrictHostKeyChecking=yes"]
     if key:
         options += [f"IdentityFile={_ssh_path(key)}", "IdentitiesOnly=yes"]
-    return shlex.join(["ssh", "-F", os.devnull, *(f"-o{option}" for option in options)])
+    return options
 
 
 def _ssh_path(path: str) -> str:
