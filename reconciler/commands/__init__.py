@@ -46,12 +46,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
     from typer import exceptions  # noqa: PLC0415 - kept out of the package's import
 
     try:
-        result = _application()(list(sys.argv[1:] if arguments is None else arguments), standalone_mode=False)
+        words = list(sys.argv[1:] if arguments is None else arguments)
+        result = _application()(words or ["--help"], prog_name="reconciler", standalone_mode=False)
     except exceptions.Exit as stop:
         return stop.exit_code
     except exceptions.TyperException as error:
-        sys.stderr.write(f"reconciler: {error.format_message()}; --help tells more\n")
-        return USAGE
+        return _misused(error.format_message())
     except (exceptions.Abort, KeyboardInterrupt):
         return 130
     except ReconcilerError as error:
@@ -59,10 +59,21 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return OK
+    except OSError as error:
+        return _unusable(error)
     except Exception:  # noqa: BLE001 - our own mistake: told whole, and with a code of its own
         traceback.print_exc()
         return INTERNAL
     return result if isinstance(result, int) else OK
+
+
+def _misused(message: str) -> int:
+    """Say in one line what is wrong with the words; a group of commands without a command shows its page instead."""
+    if message.startswith("Usage: "):
+        sys.stdout.write(message + "\n")
+        return OK
+    sys.stderr.write(f"reconciler: {message.rstrip('.')}; --help tells more\n")
+    return USAGE
 
 
 def _say(error: ReconcilerError) -> int:
@@ -72,6 +83,17 @@ def _say(error: ReconcilerError) -> int:
     if isinstance(error, RefusedError):
         return REFUSED
     return USAGE if isinstance(error, UsageError | TemporaryError) else FAILED
+
+
+def _unusable(error: OSError) -> int:
+    """Say in one line which file or folder could not be used; without one it is our own mistake."""
+    from reconciler import redact  # noqa: PLC0415
+
+    if error.filename is None:
+        traceback.print_exc()
+        return INTERNAL
+    sys.stderr.write(f"reconciler: {redact.line(str(error.filename))} cannot be used: {error.strerror}\n")
+    return USAGE
 
 
 def _application() -> Callable[..., Any]:

@@ -35,7 +35,7 @@ def describe(
     found = [one for one in objects.items(fleet, asked, everything=everything) if one.name == wanted]
     found = [one for one in found if one.namespace == where]
     if not found:
-        return reading.not_found(asked, wanted)
+        return reading.not_found(fleet, asked, wanted, where)
     for number, one in enumerate(found):
         present.say(*([""] if number else []))
         present.say(*describe_lines(fleet, asked, objects.with_content(fleet, one), wall()))

@@ -1,7 +1,7 @@
 """What `describe` prints: head, spec, what became of it in sections, conditions, and events at the end."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from reconciler import redact
@@ -62,7 +62,7 @@ class _Subject:
 
 def describe_lines(fleet: Fleet, noun: Noun, item: Item, now: datetime) -> list[str]:
     """Return the description of an object; values of Secrets are left out."""
-    item = Item(body=redact.body(item.body), state=item.state)
+    item = replace(item, body=redact.body(item.body))
     subject = _Subject(fleet=fleet, noun=noun, item=item, now=now)
     sections = _SECTIONS.get(noun.kind, _nothing)
     return [
@@ -97,6 +97,8 @@ def _head(subject: _Subject) -> list[str]:
             ("Added By", _commit(declared.created)),
             ("Changed By", _commit(declared.changed)),
         ]
+    if item.removed is not None:
+        pairs.append(("Removed By", _commit(item.removed)))
     return fields(pairs)
 
 

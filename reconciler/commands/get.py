@@ -20,8 +20,9 @@ def register(application: typer.Typer) -> None:
 
 
 def get(
-    noun: Annotated[str, typer.Argument(help="What to show: csur, crp, careq, crs, clusters, problems …")],
-    names: Annotated[list[str] | None, typer.Argument(help="Only these.")] = None,
+    what: Annotated[
+        list[str], typer.Argument(metavar="NOUN[,NOUN] [NAME ...]", help="csur, crp, careq, clusters … or NOUN/NAME …")
+    ],
     namespace: options.Namespace = "",
     all_namespaces: Annotated[bool, typer.Option("--all-namespaces", "-A", help="Of every namespace.")] = False,
     selector: Annotated[str, typer.Option("--selector", "-l", help="By labels: a=b,c!=d,e in (x,y),!f")] = "",
@@ -39,30 +40,58 @@ def get(
 ) -> int:
     """Show objects of the fleet, as kubectl would show them; clusters are asked what they run, given settings."""
     from reconciler.commands import showing  # noqa: PLC0415
-    from reconciler.commands.nouns import DEFAULT_NAMESPACE, PROBLEMS, noun_of, selector_of  # noqa: PLC0415
+    from reconciler.commands.nouns import DEFAULT_NAMESPACE, PROBLEMS, selector_of  # noqa: PLC0415
     from reconciler.commands.reading import open_reading  # noqa: PLC0415
     from reconciler.errors import UsageError  # noqa: PLC0415
 
-    if output not in _OUTPUTS:
-        raise UsageError(f"-o {output}: there are wide, json, yaml and name")
-    if names and (selector or all_namespaces):
-        raise UsageError("a name is looked for in one place: give no -l and no -A with it")
-    look = showing.Look(output=output, labels=show_labels, headless=no_headers)
-    if noun.lower() in PROBLEMS:
+    look = showing.Look(output=options.one_of("-o", output, _OUTPUTS), labels=show_labels, headless=no_headers)
+    if what[0].lower() in PROBLEMS:
+        if what[1:] or watch or selector:
+            raise UsageError("problems are shown all, and once: give no name, no -l and no -w")
         return showing.show_problems(open_reading(repo, branch, status_branch, offline=offline), look)
-    asked, settings = asked_noun(noun_of(noun), settings_file, members, repo)
-    query = showing.Query(
-        noun=asked,
-        names=tuple(names or ()),
-        namespace=None if all_namespaces else namespace or DEFAULT_NAMESPACE,
-        selector=selector_of(selector),
-        everything=everything,
-        settings=settings,
-    )
+    questions = _questions(what)
+    if any(names for _, names in questions) and (selector or all_namespaces):
+        raise UsageError("a name is looked for in one place: give no -l and no -A with it")
+    if watch and len(questions) > 1:
+        raise UsageError("one kind of thing at a time can be watched")
+    selected = selector_of(selector)
+    queries = []
+    for noun, names in questions:
+        asked, settings = asked_noun(noun, settings_file, members, repo)
+        queries.append(
+            showing.Query(
+                noun=asked,
+                names=names,
+                namespace=None if all_namespaces else namespace or DEFAULT_NAMESPACE,
+                selector=selected,
+                everything=everything,
+                settings=settings,
+            )
+        )
     fleet = open_reading(repo, branch, status_branch, offline=offline)
     if watch:
-        return showing.watch(fleet, query, look, repo, offline=offline)
-    return showing.show(fleet, query, look)
+        return showing.watch(fleet, queries[0], look, repo, offline=offline)
+    return showing.show(fleet, queries, look)
+
+
+def _questions(words: list[str]) -> "list[tuple[Noun, tuple[str, ...]]]":
+    """Read what kubectl takes: `NOUN[,NOUN] [NAME ...]`, or `NOUN/NAME ...`; each noun with the names asked of it.
+
+    Raises:  UsageError for a noun that there is none of, and for the two forms mixed.
+    """
+    from reconciler.commands.nouns import noun_of  # noqa: PLC0415
+    from reconciler.errors import UsageError  # noqa: PLC0415
+
+    if not any("/" in word for word in words):
+        nouns = dict.fromkeys(noun_of(word) for word in words[0].split(","))
+        return [(noun, tuple(words[1:])) for noun in nouns]
+    found: dict[Noun, tuple[str, ...]] = {}
+    for word in words:
+        noun, slash, name = word.partition("/")
+        if not slash or not name:
+            raise UsageError(f"{word}: write NOUN NAME NAME, or NOUN/NAME NOUN/NAME, not both")
+        found[noun_of(noun)] = (*found.get(noun_of(noun), ()), name)
+    return list(found.items())
 
 
 def asked_noun(noun: "Noun", file: Path | None, members: Path | None, repo: str) -> "tuple[Noun, Settings | None]":

@@ -11,7 +11,7 @@ from typing import Any
 
 from reconciler.commands import present
 from reconciler.core.codec import decode_time
-from reconciler.core.model import KINDS, PLACEMENT_GROUP, PREFIX, LabelSelector, Requirement
+from reconciler.core.model import KINDS, PLACEMENT_GROUP, PREFIX, Commit, LabelSelector, Requirement
 from reconciler.errors import UsageError
 
 DEFAULT_NAMESPACE = "default"
@@ -39,6 +39,8 @@ class Item:
     body: dict[str, Any]
     state: str = ""
     told: "Told | None" = None
+    removed: Commit | None = None
+    """The commit that removed its file, or that of what it belongs to."""
 
     @property
     def metadata(self) -> Mapping[str, Any]:
@@ -163,6 +165,8 @@ _NAME = Column(title="NAME", read=_at("metadata", "name"))
 _GENERATION = Column(title="GEN", read=_at("metadata", "generation"))
 _AGE = Column(title="AGE", read=_age)
 LABELS = Column(title="LABELS", read=labels_of)
+REMOVED = Column(title="REMOVED", read=lambda item, _: item.removed.sha[:7] if item.removed else "<none>")
+"""The commit that removed an object, where those are shown that are gone."""
 NAMESPACE = Column(title="NAMESPACE", read=_at("metadata", "namespace"))
 
 
@@ -299,7 +303,7 @@ def noun_of(word: str) -> Noun:
         if wanted in noun.names and group in ("", noun.group):
             return noun
     there = ", ".join(f"{one.plural} ({one.short})" if one.short else one.plural for one in NOUNS)
-    raise UsageError(f"there is no {word} to ask for; there are: {there}, problems")
+    raise UsageError(f"there is no {word or repr(word)} to ask for; there are: {there}, problems")
 
 
 # -- label selectors --------------------------------------------------------------------------------------------

@@ -108,7 +108,7 @@ def _runs(fleet: Fleet, noun: Noun, everything: bool) -> Iterator[Item]:
         status = {"status": run_object(run)["status"]} if run is not None else {}
         yield Item(body=declared_object(one) | status, state=state_word(run))
     for run in known.values():
-        yield Item(body=run_object(run), state=state_word(run))
+        yield _gone(fleet, run.uid, Item(body=run_object(run), state=state_word(run)))
 
 
 def _placements(fleet: Fleet, noun: Noun, everything: bool) -> Iterator[Item]:
@@ -118,7 +118,16 @@ def _placements(fleet: Fleet, noun: Noun, everything: bool) -> Iterator[Item]:
         status = {"status": placement_object(state)["status"]} if state is not None else {}
         yield Item(body=declared_object(one) | status)
     for state in known.values() if everything else ():
-        yield Item(body=placement_object(state))
+        yield _gone(fleet, state.uid, Item(body=placement_object(state)))
+
+
+def _gone(fleet: Fleet, uid: str, item: Item) -> Item:
+    """Mark what left the branch with the uid, and what belongs to it, with the commit that did it and its time."""
+    removal = fleet.derivation.view.removals.get(uid)
+    if removal is None:
+        return item
+    metadata = {**item.metadata, "deletionTimestamp": timestamp(removal.commit.time)}
+    return replace(item, body={**item.body, "metadata": metadata}, removed=removal.commit)
 
 
 # -- approval requests ------------------------------------------------------------------------------------------------
@@ -133,7 +142,7 @@ def _approvals(fleet: Fleet, noun: Noun, everything: bool) -> Iterator[Item]:
         for (stage, gate), body in zip(_asked(run), approval_objects(run), strict=True):
             names = names_of(run.key.name, stage.name, gate.when)
             file = next((found for name in names if (found := files.pop((run.key.namespace, name), None))), None)
-            yield Item(body=_with_file(body, gate, file))
+            yield _gone(fleet, run.uid, Item(body=_with_file(body, gate, file)))
     for file in files.values():
         yield Item(body=declared_object(file))
 
@@ -179,7 +188,7 @@ def _snapshots(fleet: Fleet, noun: Noun, everything: bool) -> Iterator[Item]:
         if snapshot_kind(state) == noun.kind:
             for snapshot in state.snapshots:
                 uid = child_uid(state.uid, noun.kind, snapshot_name(state, snapshot.index))
-                yield Item(body=snapshot_object(state, snapshot, uid))
+                yield _gone(fleet, state.uid, Item(body=snapshot_object(state, snapshot, uid)))
 
 
 def _policies(fleet: Fleet, noun: Noun, everything: bool) -> Iterator[Item]:
@@ -187,7 +196,7 @@ def _policies(fleet: Fleet, noun: Noun, everything: bool) -> Iterator[Item]:
         if bool(state.key.namespace) == noun.namespaced:
             for policy in state.policies:
                 uid = child_uid(state.uid, "SchedulingPolicySnapshot", f"{state.key.name}-{policy.index}")
-                yield Item(body=policy_object(state, policy, uid))
+                yield _gone(fleet, state.uid, Item(body=policy_object(state, policy, uid)))
 
 
 def with_content(fleet: Fleet, item: Item) -> Item:

@@ -1,13 +1,15 @@
 """The options that several commands share, each declared once."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import typer
+
+from reconciler.errors import UsageError
 
 Repo = Annotated[
     str,
@@ -43,6 +45,14 @@ Poll = Annotated[float | None, typer.Option("--poll-period-seconds", help="How o
 Deadline = Annotated[
     float | None, typer.Option("--stage-deadline-seconds", help="When a cluster in flight is called stuck (300).")
 ]
+
+
+def one_of(option: str, given: str, allowed: Collection[str]) -> str:
+    """Return what was given for an option; raises UsageError with everything that is allowed for anything else."""
+    if given not in allowed:
+        there = [one for one in allowed if one]
+        raise UsageError(f"{option} {given}: there are {', '.join(there[:-1])} and {there[-1]}")
+    return given
 
 
 # -- what every command that writes takes ---------------------------------------------------------------------------

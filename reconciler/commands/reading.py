@@ -1,7 +1,7 @@
 """What the reading commands do alike: open, follow what changes, look for one object, and say that it is not there."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import cast
@@ -9,7 +9,8 @@ from typing import cast
 from reconciler import clock
 from reconciler.commands import FAILED, present
 from reconciler.commands.holds import Hold, hold_of_run, holds, warn_of_holds
-from reconciler.commands.nouns import DEFAULT_NAMESPACE, Noun, noun_of
+from reconciler.commands.nouns import DEFAULT_NAMESPACE, NOUNS, Noun, noun_of
+from reconciler.commands.objects import items
 from reconciler.commands.opening import Fleet, lost_status, open_fleet
 from reconciler.core.model import Run, parse_duration
 from reconciler.core.status import RunStatus
@@ -125,7 +126,31 @@ def hold_on(fleet: Fleet, noun: Noun, namespace: str, name: str) -> Hold | None:
     return hold_of_run(fleet, run.key, run.placement) if run is not None else None
 
 
-def not_found(noun: Noun, name: str) -> int:
+def absent(noun: Noun, name: str) -> int:
     """Say as an API server does that there is no such object; return the exit code."""
     present.warn(f'Error from server (NotFound): {noun.resource} "{name}" not found')
     return FAILED
+
+
+def not_found(fleet: Fleet, noun: Noun, name: str, namespace: str) -> int:
+    """Say that there is no such object, and where there is one of that name; return the exit code."""
+    code = absent(noun, name)
+    for kind in (noun, *twins(noun)):
+        found = [one for one in items(fleet, kind, everything=True) if one.name == name]
+        hint_at(kind, name, (one.namespace for one in found if kind != noun or one.namespace != namespace))
+    if any(one.name == name and one.namespace == namespace for one in items(fleet, noun, everything=True)):
+        present.warn(f"hint: {noun.short or noun.plural} {name} was removed from the branch: --all shows it")
+    return code
+
+
+def hint_at(noun: Noun, name: str, namespaces: Iterable[str]) -> None:
+    """Say where an object of a name is that was looked for elsewhere."""
+    for namespace in dict.fromkeys(namespaces):
+        where = f"in namespace {namespace}: -n {namespace}" if namespace else "in no namespace: leave -n out"
+        present.warn(f"hint: there is {noun.short or noun.plural} {name} {where}")
+
+
+def twins(noun: Noun) -> tuple[Noun, ...]:
+    """Return the kind of the other scope: the namespaced one of `ClusterX`, and the other way round."""
+    other = f"Cluster{noun.kind}" if noun.namespaced else noun.kind.removeprefix("Cluster")
+    return tuple(one for one in NOUNS if one.kind == other and one != noun)

@@ -31,14 +31,14 @@ def replay(
     offline: options.Offline = False,
 ) -> int:
     """Print a run's status as its events make it; exit code 1 when the stored one differs."""
-    from reconciler.commands import FAILED, OK, present, reading, telling  # noqa: PLC0415
+    from reconciler.commands import FAILED, OK, present, telling  # noqa: PLC0415
     from reconciler.status_branch import layout, store  # noqa: PLC0415
 
     until = _moment(as_of)
     status = _status(repo, branch, status_branch, offline=offline)
     folder = _folder(status, run, namespace)
     if folder is None:
-        return reading.not_found(reading.run_noun(namespace), run)
+        return _not_found(status, run, namespace)
     try:
         log = store.log_events(status.files[f"{folder}/{layout.EVENTS}"])
         kept = [event for event in log if until is None or event.now <= until]
@@ -102,6 +102,20 @@ def _folder(status: "Status", run: str, namespace: str) -> str | None:
             return 0
 
     return max(found, key=first, default=None)
+
+
+def _not_found(status: "Status", run: str, namespace: str) -> int:
+    """Say that there is no such run, and where there is one of that name; return the exit code."""
+    from reconciler.commands import reading  # noqa: PLC0415
+    from reconciler.status_branch import layout  # noqa: PLC0415
+
+    code, name = reading.absent(reading.run_noun(namespace), run), run.partition("@")[0]
+    parts = [path.split("/") for path in status.logs]
+    found = {part[1] for part in parts if part[0] == "runs" and part[2] == name and part[1] != layout.scope(namespace)}
+    for scope in sorted(found):
+        where = "" if scope == layout.scope("") else scope
+        reading.hint_at(reading.run_noun(where), name, [where])
+    return code
 
 
 def _fold(events: "list[Event]") -> "RunStatus | None":

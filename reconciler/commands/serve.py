@@ -45,7 +45,7 @@ def serve(
         poll=poll,
         deadline=deadline,
     )
-    configure_log(json=log_format == "json")
+    configure_log(json=options.one_of("--log-format", log_format, ("text", "json")) == "json")
     clock = Clock()
     with open_mirror(settings) as mirror:
         if init:

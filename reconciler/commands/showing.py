@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from reconciler import redact
 from reconciler.clock import wall
 from reconciler.commands import OK
-from reconciler.commands.nouns import LABELS, NAMESPACE, Column, Item, Noun, Told, matching
+from reconciler.commands.nouns import LABELS, NAMESPACE, REMOVED, Column, Item, Noun, Told, matching
 from reconciler.commands.objects import items, problems, with_content
 from reconciler.commands.opening import Fleet
 from reconciler.commands.present import Table, say, warn
@@ -79,41 +79,71 @@ def _told(answer: "Answer") -> Told:
     )
 
 
-def _missing(query: Query, found: Sequence[Item]) -> int:
-    """Say which names are not there, or that there is nothing at all; return the exit code."""
+def _missing(fleet: Fleet, query: Query, found: Sequence[Item]) -> int:
+    """Say which names are not there; return the exit code."""
     there = {one.name for one in found}
-    codes = [not_found(query.noun, name) for name in query.names if name not in there]
-    if not query.names and not found:
-        where = f" in {query.namespace} namespace." if query.noun.namespaced and query.namespace else ""
-        warn(f"No resources found{where}")
-    return max(codes, default=OK)
+    where = (query.namespace or "") if query.noun.namespaced else ""
+    return max((not_found(fleet, query.noun, name, where) for name in query.names if name not in there), default=OK)
+
+
+def _nothing(query: Query) -> None:
+    where = f" in {query.namespace} namespace." if query.noun.namespaced and query.namespace else ""
+    warn(f"No resources found{where}")
 
 
 # -- showing ----------------------------------------------------------------------------------------------------
 
 
-def show(fleet: Fleet, query: Query, look: Look) -> int:
-    """Print what is found once; return the exit code."""
-    found = _find(fleet, query)
+Found = Sequence[tuple[Query, list[Item]]]
+
+
+def show(fleet: Fleet, queries: Sequence[Query], look: Look) -> int:
+    """Print what is found once, kind by kind; return the exit code."""
+    found: Found = [(query, _find(fleet, query)) for query in queries]
     if look.is_table:
-        say(*_table(query, look).lines(_rows(query, look, found)))
-        code = _missing(query, found)
-        _warn_of_unreachable(found)
+        _say_tables(found, look)
+    elif look.output == "name":
+        for query, items_ in found:
+            _say_names(query, items_)
+    else:
+        _say_bodies(fleet, found, look)
+    code = max(_missing(fleet, query, items_) for query, items_ in found)
+    empty = not any(items_ for _, items_ in found)
+    if empty and not queries[0].names and (look.is_table or look.output == "name"):
+        _nothing(queries[0])
+    if look.is_table:
+        _warn_of_unreachable(one for _, items_ in found for one in items_)
         _warn_of_problems(fleet)
-        return code
-    if look.output == "name":
-        _say_names(query, found)
-    elif found or not query.names:
-        bodies = [with_content(fleet, one).body for one in found]
-        _say_body(bodies[0] if len(query.names) == len(bodies) == 1 else _list_of(bodies), look)
-    return _missing(query, found) if query.names or look.output == "name" else OK
+    return code
+
+
+def _say_tables(found: Found, look: Look) -> None:
+    """Print a table per kind that has rows; where there are several, names tell their kind, as kubectl does it."""
+    filled = [(query, items_) for query, items_ in found if items_]
+    for number, (query, items_) in enumerate(filled):
+        rows = list(_rows(query, look, items_))
+        if len(found) > 1:
+            say(*([""] if number else []))
+            at = _titles(query, look).index("NAME")
+            rows = [[*row[:at], f"{query.noun.prefix}/{row[at]}", *row[at + 1 :]] for row in rows]
+        say(*_table(query, look).lines(rows))
+
+
+def _say_bodies(fleet: Fleet, found: Found, look: Look) -> None:
+    """Print one object that was asked for by name as it is, anything else as a list."""
+    bodies = [with_content(fleet, one).body for _, items_ in found for one in items_]
+    names = [name for query, _ in found for name in query.names]
+    if bodies or not names:
+        _say_body(bodies[0] if len(names) == len(bodies) == 1 else _list_of(bodies), look)
 
 
 def watch(fleet: Fleet, query: Query, look: Look, repo: str, *, offline: bool) -> int:
     """Print everything once, then each object again when it changed, as `kubectl get -w` does, until Ctrl-C."""
     found = _find(fleet, query)
-    if code := _missing(query, found):
+    if code := _missing(fleet, query, found):
         return code
+    if not found:
+        _nothing(query)
     if look.is_table:
         _warn_of_problems(fleet)
     table, shown = _table(query, look), dict[str, Item]()
@@ -142,12 +172,18 @@ def _columns(query: Query, look: Look) -> Iterator[Column]:
     if query.noun.namespaced and query.namespace is None:
         yield NAMESPACE
     yield from query.noun.shown(wide=look.output == "wide")
+    if query.everything:
+        yield REMOVED
     if look.labels:
         yield LABELS
 
 
 def _table(query: Query, look: Look) -> Table:
-    return Table([one.title for one in _columns(query, look)], headless=look.headless)
+    return Table(_titles(query, look), headless=look.headless)
+
+
+def _titles(query: Query, look: Look) -> list[str]:
+    return [one.title for one in _columns(query, look)]
 
 
 def _rows(query: Query, look: Look, found: Iterable[Item]) -> Iterator[list[str]]:

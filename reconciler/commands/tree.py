@@ -37,7 +37,7 @@ def tree(
     noun = reading.run_noun(namespace)
     fleet = reading.open_reading(repo, branch, status_branch, offline=offline, tell_holds=watch)
     if reading.find_run(fleet, noun, namespace, run) == (None, None):
-        return reading.not_found(noun, run)
+        return reading.not_found(fleet, noun, run, namespace)
     if not watch:
         present.console().print(_Drawing(fleet, noun, namespace, run))
         return OK

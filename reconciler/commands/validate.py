@@ -34,6 +34,7 @@ def validate(
     from reconciler.errors import UsageError  # noqa: PLC0415
     from reconciler.redact import text  # noqa: PLC0415
 
+    options.one_of("-o", output, ("text", "json"))
     if folder is not None and not folder.is_dir():
         raise UsageError(f"{folder} is not a folder")
     if folder is None and repo is not None:

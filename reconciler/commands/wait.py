@@ -42,7 +42,7 @@ def wait(
     target = _Target(noun, reading.place(noun, namespace), wanted, goal)
     fleet = reading.open_reading(repo, branch, status_branch, offline=offline)
     if target.find(fleet) is None:
-        return reading.not_found(noun, wanted)
+        return reading.not_found(fleet, noun, wanted, reading.place(noun, namespace))
     for now in reading.follow(fleet, repo, offline=offline, timeout=limit):
         fleet = now
         code = target.judge(fleet)
@@ -144,6 +144,22 @@ def _goal(noun: "Noun", text: str) -> tuple[str, str]:
     if equals and word != "condition":
         raise UsageError(f"--for {text}: write condition=TYPE, condition=TYPE=STATUS, or approval")
     kind, _, status = (rest if equals else word).partition("=")
-    if not kind:
-        raise UsageError(f"--for {text}: name the condition")
-    return kind.lower(), (status or "True").lower()
+    known = next((found for end, found in _CONDITIONS.items() if noun.kind.endswith(end)), ())
+    if not known:
+        raise UsageError(f"--for {text}: {noun.plural} have no conditions to wait for")
+    if kind.lower().removeprefix(noun.kind.lower()) not in map(str.lower, known):
+        more = ", approval" if _is_run(noun) else ""
+        raise UsageError(f"--for {text}: {noun.plural} have the conditions {', '.join(known)}{more}")
+    status = (status or "True").lower()
+    if status not in _STATUSES:
+        raise UsageError(f"--for {text}: a condition is True, False or Unknown")
+    return kind.lower(), status
+
+
+_STATUSES = ("true", "false", "unknown")
+_CONDITIONS: Mapping[str, tuple[str, ...]] = {
+    "StagedUpdateRun": ("Initialized", "Progressing", "Succeeded"),
+    "ResourcePlacement": ("Scheduled", "RolloutStarted", "Overridden", "WorkSynchronized", "Applied", "Available"),
+    "ApprovalRequest": ("Approved", "ApprovalAccepted"),
+}
+"""What can be waited for, by the end of the kind."""

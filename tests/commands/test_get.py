@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,65 @@ def test_a_name_that_is_not_there_is_said_as_an_api_server_does_and_the_others_a
     )
 
 
+# -- several kinds ----------------------------------------------------------------------------------------------
+
+RUN, PLACEMENT = "clusterstagedupdaterun.placement.kubernetes-fleet.io", "clusterresourceplacement"
+
+
+@pytest.mark.parametrize("asked", ["csur,crp", "csur/example-run crp/example-placement"])
+def test_several_kinds_are_a_table_each_with_the_kind_before_the_name(command, asked):
+    """As kubectl prints `get deployments,services`."""
+    lines = command("done", "get", *asked.split()).out.splitlines()
+    assert [line.split()[0] if line else "" for line in lines] == [
+        "NAME",
+        f"{RUN}/example-run",
+        "",
+        "NAME",
+        f"{PLACEMENT}.placement.kubernetes-fleet.io/example-placement",
+    ]
+    assert lines[0].index("PLACEMENT") == lines[1].index("example-placement")
+
+
+def test_several_kinds_are_one_list(command):
+    body = json.loads(command("done", "get", "csur,crp", "-o", "json").out)
+    assert [one["kind"] for one in body["items"]] == ["ClusterStagedUpdateRun", "ClusterResourcePlacement"]
+    assert command("done", "get", "csur/example-run", "crp/nope", "-o", "json").code == 1
+
+
+def test_a_kind_of_which_there_is_nothing_has_no_table(command):
+    said = command("done", "get", "clusterresourceoverrides,csur", "--no-headers")
+    assert (said.code, said.err) == (0, "")
+    assert [line.split()[0] for line in said.out.splitlines()] == [f"{RUN}/example-run"]
+    said = command("done", "get", "clusterresourceoverrides,resourceoverrides")
+    assert (said.code, said.out, said.err) == (0, "", "No resources found\n")
+
+
+@pytest.mark.parametrize("output", ["", "-o name", "-o json"])
+def test_one_object_may_be_asked_for_as_noun_and_name_in_one(command, output):
+    one = command("done", "get", "csur/example-run", *output.split())
+    assert one.code == 0
+    assert one.masked == command("done", "get", "csur", "example-run", *output.split()).masked
+
+
+# -- elsewhere --------------------------------------------------------------------------------------------------
+
+HINT = f"hint: there is sur web-app-rollout-v1-21 in namespace {NAMESPACE}: -n {NAMESPACE}"
+
+
+@pytest.mark.parametrize("asked", ["get sur", "get csur", "describe sur", "describe csur", "tree", "wait", "replay"])
+def test_what_is_in_another_namespace_is_hinted_at(command, asked):
+    said = command("done", *asked.split(), "web-app-rollout-v1-21")
+    assert (said.code, said.out) == (1, "")
+    assert said.err.splitlines()[1:] == [HINT]
+
+
+@pytest.mark.parametrize("asked", ["get sur", "describe sur", "tree", "wait", "replay"])
+def test_what_is_in_no_namespace_is_hinted_at(command, asked):
+    said = command("done", *asked.split(), "example-run", "-n", "vault")
+    assert (said.code, said.out) == (1, "")
+    assert said.err.splitlines()[1:] == ["hint: there is csur example-run in no namespace: leave -n out"]
+
+
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
@@ -102,23 +162,49 @@ def test_nothing_found_is_no_failure(command, asked, words):
     assert (said.code, said.out, said.err) == (0, "", words)
 
 
-@pytest.mark.parametrize("wrong", ["csur -o xml", "csur example-run -A", "csur example-run -l a=b", "csur -l a=b=c"])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "csur -o xml",
+        "csur example-run -A",
+        "csur example-run -l a=b",
+        "csur -l a=b=c",
+        "csur/",
+        "/example-run",
+        "csur/example-run crp",
+        "csur crp/example-placement",
+        "csur,crp -w",
+        "csur,",
+        "problems csur",
+        "problems -w",
+    ],
+)
 def test_a_question_that_makes_no_sense_is_a_usage_error(command, wrong):
     said = command("done", "get", *wrong.split())
     assert (said.code, said.out) == (2, "")
     assert said.err.startswith("reconciler: ")
 
 
-def test_a_run_whose_file_is_gone_is_shown_with_all_only(command):
+def test_a_run_whose_file_is_gone_is_shown_with_all_only_and_marked(command, moments):
+    cleaned = servers.git(moments["removed"], "log", "--format=%h", "--abbrev=7", "--grep", "Clean up", "main")
     said = command("removed", "get", "csur")
     assert said.out == ""
     assert said.err == "No resources found\nwarning: 3 problems in the repository: reconciler get problems\n"
-    assert command("removed", "get", "csur", "example-run").code == 1
+    gone = command("removed", "get", "csur", "example-run")
+    assert gone.code == 1
+    assert gone.err.splitlines()[1] == "hint: csur example-run was removed from the branch: --all shows it"
+    there = command("removed", "get", "crp", "example-placement", "--all", "--no-headers").masked.split()
+    assert there[-1] == "<none>"
     runs = [line.split() for line in command("removed", "get", "csur", "--all", "--no-headers").masked.splitlines()]
     assert runs == [
-        ["example-run", "example-placement", "1", "0", "True", "True", "AGE"],
-        ["example-run-2", "example-placement", "0", "0", "True", "False", "AGE"],
+        ["example-run", "example-placement", "1", "0", "True", "True", "AGE", cleaned],
+        ["example-run-2", "example-placement", "0", "0", "True", "False", "AGE", cleaned],
     ]
+    body = json.loads(command("removed", "get", "csur", "example-run", "--all", "-o", "json").out)
+    time = servers.git(moments["removed"], "show", "-s", "--format=%ct", cleaned)
+    assert datetime.fromisoformat(body["metadata"]["deletionTimestamp"]).timestamp() == int(time)
+    described = command("removed", "describe", "csur", "example-run", "--all").out
+    assert f"Removed By:   {cleaned} Ada <ada@example.org>: Clean up\n" in described
 
 
 def test_problems_are_listed_by_file_and_line(command):

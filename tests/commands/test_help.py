@@ -22,3 +22,35 @@ def test_help_names_the_flags_and_the_shared_ones(command, capsys, monkeypatch):
     text = capsys.readouterr().out
     for flag in (WORDS[command], "--repo", "--namespace", "--status-branch", "--offline"):
         assert flag in text
+
+
+@pytest.mark.parametrize(("words", "group"), [((), "reconciler"), (("run",), "reconciler run")])
+def test_a_bare_word_prints_its_page(words, group, capsys):
+    """It used to say `reconciler: ; --help tells more`."""
+    assert run(words) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith(f"Usage: {group} [OPTIONS] COMMAND")
+    assert said.err == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        ("validate -o xml", "-o xml: there are text and json"),
+        ("serve --log-format xml", "--log-format xml: there are text and json"),
+        ("get csur -o xml", "-o xml: there are wide, json, yaml and name"),
+        ("wait a --for foo", "--for foo: clusterstagedupdateruns have the conditions Initialized, Progressing"),
+        ("nope", "No such command 'nope'; --help tells more"),
+        ("get csur -C /nope", "/nope is not a directory, so it is no git repository"),
+        ("get csur -C https://127.0.0.1:1/x.git", "git ls-remote …: fatal: unable to access "),
+        ("approve a b -C https://127.0.0.1:1/x.git", "git ls-remote …: fatal: unable to access "),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_carried_out_is_told_in_one_line(words, error, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("RECONCILER_REPO", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert run(words.split()) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith(f"reconciler: {error}")
+    assert said.err.count("\n") == 1
