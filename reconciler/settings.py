@@ -3,6 +3,7 @@
 How to reach a member is said here and nowhere else; nothing of it ever comes from the watched repository.
 """
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -56,6 +57,8 @@ _NAMES: Mapping[str, tuple[str, type | tuple[type, ...]]] = {
     "delivery": ("delivery", dict),
 }
 
+_WORDS: Mapping[type | tuple[type, ...], str] = {str: "a text", (int, float): "a number", dict: "a mapping"}
+
 
 def load(file: Path | None, flags: Mapping[str, Any]) -> Settings:
     """Read the settings file, if any, and lay the flags over it.
@@ -63,16 +66,27 @@ def load(file: Path | None, flags: Mapping[str, Any]) -> Settings:
     Shape:   `flags` use the names of the fields of `Settings`; None means not given.
     Raises:  UsageError naming the file and the key for what cannot be used.
     """
-    file = file or (Path(os.environ[ENVIRONMENT]) if os.environ.get(ENVIRONMENT) else None)
+    file = settings_file(file)
     values = _read(file) if file is not None else {}
     values |= {name: value for name, value in flags.items() if value is not None}
     if not values.get("repo"):
         raise UsageError("which repository? give --repo, or set `repo` in the settings file")
     values["state_dir"] = Path(values.get("state_dir", _default_state_dir()))
-    for name in ("poll_period_seconds", "stage_deadline_seconds"):
-        if values.get(name, 1) <= 0:
-            raise UsageError(f"{name} must be above 0")
-    return Settings(**values)
+    for key, name in (("pollPeriodSeconds", "poll_period_seconds"), ("stageDeadlineSeconds", "stage_deadline_seconds")):
+        if not 0 < values.get(name, 1) < math.inf:
+            raise UsageError(f"{key} is {values[name]}: it must be above 0")
+    if not 0 <= (values.get("min_push_interval_seconds") or 0) < math.inf:
+        raise UsageError(f"minPushIntervalSeconds is {values['min_push_interval_seconds']}: it must be 0 or above")
+    settings = Settings(**values)
+    if settings.branch == settings.status_branch:
+        raise UsageError(f"branch and statusBranch are both {settings.branch}: people and the daemon need one each")
+    return settings
+
+
+def settings_file(given: Path | None) -> Path | None:
+    """Return the settings file: the given one, else the one that the environment names, if any."""
+    named = os.environ.get(ENVIRONMENT)
+    return given or (Path(named) if named else None)
 
 
 def _default_state_dir() -> Path:
@@ -93,9 +107,30 @@ def _read(file: Path) -> dict[str, Any]:
     if not isinstance(body, Mapping):
         raise UsageError(f"{file}: the settings are a mapping")
     values = dict(_checked(file, body))
-    delivery = values.pop("delivery", {})
-    values |= {"delivery_default": delivery.get("default"), "delivery_clusters": delivery.get("clusters") or {}}
-    return values
+    return values | _delivery(file, values.pop("delivery", {}))
+
+
+def _delivery(file: Path, body: Mapping[str, Any]) -> dict[str, Any]:
+    """Check the shape of `delivery`; what a type takes is checked by whoever knows the types."""
+    for key in body:
+        if key not in ("default", "clusters"):
+            raise UsageError(f"{file}: unknown setting delivery.{key}; there are delivery.default, delivery.clusters")
+    default, clusters = body.get("default"), body.get("clusters") or {}
+    if not isinstance(clusters, Mapping):
+        raise UsageError(f"{file}: delivery.clusters is a mapping of each cluster's name to how it is reached")
+    named = {f"delivery.clusters.{name}": member for name, member in clusters.items()}
+    for key, member in (named | ({"delivery.default": default} if default is not None else {})).items():
+        if not isinstance(member, Mapping):
+            raise UsageError(f"{file}: {key} is a mapping with a type")
+    return {
+        "delivery_default": _made(default) if default is not None else None,
+        "delivery_clusters": {name: _made(member) for name, member in clusters.items()},
+    }
+
+
+def _made(member: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return how a member is reached; a folder is made when it is missing, unless that is forbidden."""
+    return {"create": True, **member} if member.get("type") == "directory" else member
 
 
 def _checked(file: Path, body: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -105,6 +140,6 @@ def _checked(file: Path, body: Mapping[str, Any]) -> Mapping[str, Any]:
             raise UsageError(f"{file}: unknown setting {key}; there are {', '.join(_NAMES)}")
         name, kind = _NAMES[key]
         if not isinstance(value, kind) or isinstance(value, bool):
-            raise UsageError(f"{file}: {key} has the wrong type")
+            raise UsageError(f"{file}: {key} must be {_WORDS[kind]}, not {value!r}")
         result[name] = value
     return result

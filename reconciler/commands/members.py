@@ -18,7 +18,7 @@ from reconciler.daemon.derive import verified
 from reconciler.daemon.reconcile import with_state
 from reconciler.delivery import open_delivery
 from reconciler.delivery.base import Delivery
-from reconciler.errors import ReconcilerError
+from reconciler.errors import ReconcilerError, UsageError
 from reconciler.redact import line
 from reconciler.settings import Settings, load
 from reconciler.status_branch.dashboard import name_of
@@ -75,6 +75,8 @@ def settings_of(file: Path | None, members: Path | None, repo: str) -> Settings 
 
     Raises:  UsageError for settings that cannot be used.
     """
+    if members is not None and not members.is_dir():
+        raise UsageError(f"--members {members} is not a folder")
     default = {"type": "directory", "root": str(members), "create": True} if members is not None else None
     if file is None and default is None:
         return None

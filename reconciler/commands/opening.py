@@ -1,5 +1,6 @@
 """Opening what a command works on: a repository to read, or the settings of a service command."""
 
+import os
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -11,12 +12,15 @@ import structlog
 
 from reconciler import redact
 from reconciler.daemon.derive import Derivation
+from reconciler.delivery import open_delivery
 from reconciler.errors import UsageError
 from reconciler.git import history
 from reconciler.git.mirror import Mirror, Source, cache_of, open_source
 from reconciler.git.run import check_sha
-from reconciler.settings import Settings, load
+from reconciler.settings import Settings, load, settings_file
 from reconciler.status_branch import store
+
+logger = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,9 +114,48 @@ def open_settings(
         "stage_deadline_seconds": deadline,
     }
     if members is not None:
-        members.mkdir(parents=True, exist_ok=True)
         flags["delivery_default"] = {"type": "directory", "root": str(members), "create": True}
-    return load(file, flags)
+    settings = load(file, flags)
+    if members is not None:
+        _make_folder(members)
+    _check_delivery(settings, settings_file(file))
+    return settings
+
+
+def _make_folder(members: Path) -> None:
+    """Make the folder of all members; raises UsageError where it cannot be made or written."""
+    try:
+        members.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        why = "is a file, not a folder" if members.is_file() else f"cannot be made: {error.strerror}"
+        raise UsageError(f"--members {members}: the folder of the members {why}") from error
+    if not os.access(members, os.W_OK | os.X_OK):
+        raise UsageError(f"--members {members}: the folder of the members cannot be written: Permission denied")
+
+
+def _check_delivery(settings: Settings, file: Path | None) -> None:
+    """Open the delivery of every member that the settings name, which asks nobody anything.
+
+    Raises:  UsageError with file, key and rule for a type that is unknown, or settings that it does not take.
+    """
+    entries = [(f"delivery.clusters.{name}", name, member) for name, member in settings.delivery_clusters.items()]
+    if settings.delivery_default is not None:
+        entries.append(("delivery.default", "default", settings.delivery_default))
+    for key, name, member in entries:
+        try:
+            open_delivery(name, member)
+        except UsageError as error:
+            rule = str(error).removeprefix(f"delivery for cluster {name}: ")
+            raise UsageError(f"{file or 'flags'}: {key}: {rule}") from error
+
+
+def warn_of_no_delivery(settings: Settings) -> None:
+    """Log that no member can be reached, where the settings say of none how."""
+    if settings.delivery_default is None and not settings.delivery_clusters:
+        logger.warning(
+            "no delivery is configured: every cluster will wait as unreachable",
+            next="give --members DIR, or set delivery.default or delivery.clusters in the settings file",
+        )
 
 
 def open_mirror(settings: Settings) -> Mirror:

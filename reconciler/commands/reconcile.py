@@ -27,7 +27,12 @@ def reconcile(
     from dataclasses import replace  # noqa: PLC0415
 
     from reconciler.clock import Clock  # noqa: PLC0415
-    from reconciler.commands.opening import configure_log, open_mirror, open_settings  # noqa: PLC0415
+    from reconciler.commands.opening import (  # noqa: PLC0415
+        configure_log,
+        open_mirror,
+        open_settings,
+        warn_of_no_delivery,
+    )
     from reconciler.daemon.reconcile import Reconciler  # noqa: PLC0415
     from reconciler.daemon.service import drain  # noqa: PLC0415
     from reconciler.errors import UsageError  # noqa: PLC0415
@@ -46,6 +51,7 @@ def reconcile(
     )
     settings = replace(settings, min_push_interval_seconds=0.0)  # nothing may be left unrecorded
     configure_log()
+    warn_of_no_delivery(settings)
     clock, woken = Clock(), threading.Event()
     with open_mirror(settings) as mirror:
         reconciler = Reconciler(settings, mirror, clock, woken.set)

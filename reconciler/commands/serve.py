@@ -31,10 +31,16 @@ def serve(
 ) -> None:
     """Watch the repository and roll out; SIGTERM ends it cleanly, SIGHUP asks for a pass now."""
     from reconciler.clock import Clock  # noqa: PLC0415
-    from reconciler.commands.opening import configure_log, open_mirror, open_settings  # noqa: PLC0415
+    from reconciler.commands.opening import (  # noqa: PLC0415
+        configure_log,
+        open_mirror,
+        open_settings,
+        warn_of_no_delivery,
+    )
     from reconciler.daemon.reconcile import Reconciler  # noqa: PLC0415
     from reconciler.daemon.service import Service  # noqa: PLC0415
 
+    as_json = options.one_of("--log-format", log_format, ("text", "json")) == "json"
     settings = open_settings(
         settings_file,
         repo=repo,
@@ -45,7 +51,8 @@ def serve(
         poll=poll,
         deadline=deadline,
     )
-    configure_log(json=options.one_of("--log-format", log_format, ("text", "json")) == "json")
+    configure_log(json=as_json)
+    warn_of_no_delivery(settings)
     clock = Clock()
     with open_mirror(settings) as mirror:
         if init:
@@ -56,6 +63,8 @@ def serve(
 
 def _make_status(settings: "Settings", mirror: "Mirror", now: "datetime") -> None:
     """Make the status branch, but only where nothing of an earlier one is left anywhere."""
+    import structlog  # noqa: PLC0415
+
     from reconciler.daemon import anchor  # noqa: PLC0415
     from reconciler.errors import RefusedError  # noqa: PLC0415
 
@@ -72,18 +81,23 @@ def _make_status(settings: "Settings", mirror: "Mirror", now: "datetime") -> Non
             f"branch {name} is not there, but a rollout was: {'; '.join(used)}. Restore the branch; --init makes no "
             "second one"
         )
-    anchor.make(mirror, settings.branch, name, head, now)
+    fleet = anchor.make(mirror, settings.branch, name, head, now)
+    structlog.get_logger().info("created branch", branch=name, repository=fleet.repository, watching=head[:7])
 
 
 def _lay_out(settings: "Settings", mirror: "Mirror") -> str:
     """Commit the folders to an empty repository, in the name of whoever starts the daemon; return the commit."""
+    import structlog  # noqa: PLC0415
+
     from reconciler.commands.writing import lay_out  # noqa: PLC0415
     from reconciler.errors import UsageError  # noqa: PLC0415
 
     try:
-        return lay_out(mirror, settings.branch)
+        head = lay_out(mirror, settings.branch)
     except UsageError as error:
         raise UsageError(
             f"the repository has no branch {settings.branch} yet, and its first commit needs an author: {error}; or "
             f"run, as somebody whom git knows: reconciler init --repo {settings.repo}"
         ) from error
+    structlog.get_logger().info("created branch with the folders of a fleet", branch=settings.branch, commit=head[:7])
+    return head

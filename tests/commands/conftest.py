@@ -5,11 +5,12 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import structlog
 
 from reconciler.clock import wall
 from reconciler.commands import run
@@ -200,6 +201,13 @@ class Output:
 
 
 Command = Callable[..., Output]
+
+
+@pytest.fixture(autouse=True)
+def _log_of_its_own() -> Iterator[None]:
+    """A service writes its log to the stderr of its process, which in a test is that test's alone."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture
