@@ -15,7 +15,7 @@ def ageless(text: str) -> str:
 
 
 TREE = """\
-example-run  ClusterStagedUpdateRun  ◎ Waiting: Approval  snapshot 1 COMMIT  strategy example-strategy@COMMIT
+example-run  ClusterStagedUpdateRun  ◎ Waiting: Approval  snapshot 1 (COMMIT)  strategy example-strategy@COMMIT
 ├── staging                ✔ Succeeded  1/1  AGE
 │   ├── member2            ✔ Succeeded  AGE
 │   └── after TimedWait    ✔ 1m0s elapsed

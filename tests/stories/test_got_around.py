@@ -88,17 +88,14 @@ def test_a_run_that_is_over_cannot_be_approved(asking: World, capsys):
     assert asking.head() == head
 
 
-def test_an_approval_beside_an_older_file_of_the_same_name_is_refused(asking: World, capsys):
-    """It would be a duplicate, and count for nothing."""
+def test_an_approval_takes_the_place_of_an_older_file_of_the_same_name(asking: World):
+    """Beside it, it would be a duplicate, and count for nothing."""
     asking.approves("web", "canary", status="False")
     asking.passes()
-    head = asking.head()
-    assert says(asking, "approve", "web", "canary") == 4
-    assert capsys.readouterr().err == (
-        "reconciler: approvals/web-canary.json holds an approval of this name already: change its Approved condition "
-        "there\n"
-    )
-    assert asking.head() == head
+    assert asking.gate("web", "canary").passed_at is None
+    assert says(asking, "approve", "web", "canary") == 0
+    asking.passes()
+    assert asking.gate("web", "canary").passed_at is not None
 
 
 def test_a_new_run_overwrites_no_file(asking: World, capsys):
