@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import cast
 
 from reconciler.core import codec
@@ -14,7 +14,7 @@ from reconciler.core.reverts import reverted_ids, reverts_title, titles
 from reconciler.core.selection import resource_hash, sanitise
 from reconciler.core.view import Declared, FileChange, Removal, Source
 from reconciler.daemon.checkpoint import load, save
-from reconciler.documents.parse import is_manifest, parse
+from reconciler.documents.parse import SUFFIXES, is_manifest, parse
 from reconciler.errors import PermanentError
 from reconciler.git import history as log
 from reconciler.git.history import Change
@@ -247,6 +247,23 @@ def read_back(git: Git, sources: tuple[Source, ...]) -> tuple[Body, ...]:
     blobs = log.read_blobs(git, [source.blob for source in sources])
     parsed = {source.blob: parse(source.path, blobs[source.blob]) for source in sources}
     return tuple(sanitise(_document(parsed[source.blob], source)) for source in sources)
+
+
+def others(git: Git, head: str) -> Iterator[tuple[str, bytes]]:
+    """Yield the manifests of a commit that are in none of the fleet's folders, hidden ones left out."""
+    found = {
+        one.path: one.blob
+        for one in log.listing(git, head)
+        if one.blob and one.is_content and _may_be_outside(one.path)
+    }
+    blobs = log.read_blobs(git, found.values(), limit=FILE_LIMIT)
+    yield from ((path, blobs[blob]) for path, blob in sorted(found.items()) if blob in blobs)
+
+
+def _may_be_outside(path: str) -> bool:
+    parts = PurePosixPath(path).parts
+    hidden = any(part.startswith(".") for part in parts)
+    return not hidden and not is_manifest(path) and PurePosixPath(path).suffix.lower() in SUFFIXES
 
 
 def _document(parsed: ParsedFile, source: Source) -> Body:

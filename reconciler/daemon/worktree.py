@@ -1,5 +1,6 @@
 """The files of a folder as they are on disk, judged as if they were committed on top of what is there."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from reconciler.core.history import History
 from reconciler.core.model import FOLDERS, Commit
 from reconciler.core.view import FileChange, View
 from reconciler.daemon.derive import FILE_LIMIT, Derivation, parsed_change
-from reconciler.documents.parse import is_manifest
+from reconciler.documents.parse import SUFFIXES, is_manifest
 from reconciler.git import history as log
 from reconciler.git.history import Change
 from reconciler.git.run import discover
@@ -36,6 +37,17 @@ def judge(folder: Path) -> tuple[View, int]:
     gone = [FileChange(path=path, blob="", parsed=None) for path in sorted(committed - set(found))]
     view.advance(_next(view), [*found.values(), *gone])
     return view, len(found)
+
+
+def others(folder: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield the manifests of a folder that are in none of the fleet's folders, hidden ones left out."""
+    for where, folders, names in os.walk(folder):
+        top = Path(where) == folder
+        folders[:] = sorted(one for one in folders if not one.startswith(".") and not (top and one in FOLDERS))
+        for name in sorted(names):
+            path = Path(where) / name
+            if path.suffix.lower() in SUFFIXES and path.is_file() and path.stat().st_size <= FILE_LIMIT:
+                yield path.relative_to(folder).as_posix(), path.read_bytes()
 
 
 def _next(view: View) -> Commit:

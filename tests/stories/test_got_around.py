@@ -88,14 +88,14 @@ def test_a_run_that_is_over_cannot_be_approved(asking: World, capsys):
     assert asking.head() == head
 
 
-def test_an_approval_takes_the_place_of_an_older_file_of_the_same_name(asking: World):
-    """Beside it, it would be a duplicate, and count for nothing."""
+def test_an_approval_where_a_file_holds_one_of_that_name_goes_into_that_file(asking: World, capsys):
+    """A second file would be a duplicate, and count for nothing."""
     asking.approves("web", "canary", status="False")
     asking.passes()
-    assert asking.gate("web", "canary").passed_at is None
     assert says(asking, "approve", "web", "canary") == 0
+    assert " to main: approvals/web-canary.json\n" in capsys.readouterr().out
     asking.passes()
-    assert asking.gate("web", "canary").passed_at is not None
+    assert asking.run("web").end == "Succeeded"
 
 
 def test_a_new_run_overwrites_no_file(asking: World, capsys):
