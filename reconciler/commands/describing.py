@@ -219,7 +219,7 @@ def _placement_rows(state: PlacementState, now: datetime) -> Iterator[tuple[str,
     for name in sorted({*state.scheduled, *state.records}):
         record = state.records.get(name)
         if record is None:
-            yield name, "<none>", "", "", "Scheduled"
+            yield name, "<none>", "", "", "Refused" if state.refusal else "Scheduled"
         else:
             yield name, str(record.index), record.run_name, age(record.started_at, now), str(record.reason or "Started")
 

@@ -122,17 +122,36 @@ def fields(pairs: Iterable[tuple[str, str]], indent: str = "") -> list[str]:
     return lines
 
 
-def nested(body: Mapping[str, Any], indent: str = "") -> list[str]:
-    """Return a mapping of any depth as `kubectl describe` writes one it knows nothing about."""
+_USERS = ("annotations", "binaryData", "data", "labels", "matchLabels", "stringData")
+"""Fields whose keys somebody chose; they are shown as they are."""
+
+
+def nested(body: Mapping[str, Any], indent: str = "", *, users: bool = False) -> list[str]:
+    """Return a mapping of any depth as `kubectl describe` writes one it knows nothing about.
+
+    `users` says that its keys are no fields, but somebody's own.
+    """
     lines = []
-    plain = [(title(str(key)), _scalar(value)) for key, value in body.items() if not _is_deep(value)]
+    plain = [(_label(key, users=users), _scalar(value)) for key, value in body.items() if not _is_deep(value)]
     lines += fields(plain, indent)
     for key, value in body.items():
         if _is_deep(value):
-            lines.append(f"{indent}{redact.line(title(str(key)))}:")
+            lines.append(f"{indent}{redact.line(_label(key, users=users))}:")
             for one in value if isinstance(value, list | tuple) else (value,):
-                lines += nested(one, indent + "  ") if isinstance(one, Mapping) else [f"{indent}  {_scalar(one)}"]
+                below = (
+                    nested(one, indent + "  ", users=_has_users_keys(key, one)) if isinstance(one, Mapping) else None
+                )
+                lines += below if below is not None else [f"{indent}  {_scalar(one)}"]
     return lines
+
+
+def _has_users_keys(key: str, value: Mapping[str, Any]) -> bool:
+    plain = key in ("nodeSelector", "selector") and not any(_is_deep(one) for one in value.values())
+    return key in _USERS or plain
+
+
+def _label(key: Any, *, users: bool) -> str:
+    return str(key) if users else title(str(key))
 
 
 def _is_deep(value: Any) -> bool:

@@ -422,9 +422,9 @@ def availability(state: PlacementState) -> tuple[Condition, ...]:
     scheduled = _scheduled(state)
     if scheduled is None:
         return ()
-    if not state.scheduled:
+    records = [state.running(name) for name in _told_of(state)]
+    if not records:
         return (scheduled,)
-    records = [state.running(name) for name in state.scheduled]
     return (scheduled, *(_external(state, records) or _rolled_out(state, [one for one in records if one])))
 
 
@@ -440,6 +440,11 @@ def _scheduled(state: PlacementState) -> Condition | None:
         return _typed(state, "Scheduled", "False", reason, message)
     message = f"found all cluster needed as specified by the scheduling policy, found {len(state.scheduled)} cluster(s)"
     return _typed(state, "Scheduled", "True", "SchedulingPolicyFulfilled", message)
+
+
+def _told_of(state: PlacementState) -> list[str]:
+    """Return the chosen clusters; of a placement that is refused only those that have something from before."""
+    return [name for name in state.scheduled if not state.refusal or name in state.records]
 
 
 def _external(state: PlacementState, records: list[Record | None]) -> tuple[Condition, ...]:
@@ -519,7 +524,7 @@ def placement_object(state: PlacementState) -> dict[str, Any]:
         "status": {
             "conditions": conditions,
             **({"observedResourceIndex": index} if index else {}),
-            "placementStatuses": [_cluster_status(state, name) for name in state.scheduled],
+            "placementStatuses": [_cluster_status(state, name) for name in _told_of(state)],
             **({"selectedResources": [_identifier(one) for one in chosen[0].objects]} if chosen else {}),
         },
     }

@@ -118,7 +118,7 @@ def _choice(view: View, found: Declared, placement: Placement) -> placements.Cho
         raise client_error(problem.message)
     refused = next(view.refusals(found), None)
     if refused is not None:
-        raise InitializationError(f"{INVALID}{refused.rule}: {refused}")
+        raise InitializationError(f"{INVALID}{refused.rule}: {refused.without_rule}")
     choice = placements.choose(placement, view.cluster_values())
     policy = f"{found.key.name}-{view.policies[found.uid][-1].index}"
     if choice.missing:

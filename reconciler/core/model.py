@@ -44,9 +44,17 @@ class Problem:
 
     def __str__(self) -> str:
         """Return one line: `file:line: rule: message (at pointer); hint`."""
+        return self._told(f"{self.rule}: ")
+
+    @property
+    def without_rule(self) -> str:
+        """The same line without the rule, for where that is told in front of it."""
+        return self._told("")
+
+    def _told(self, rule: str) -> str:
         where = f"{self.path}:{self.line}" if self.line else self.path
         at = f" (at {self.pointer})" if self.pointer else ""
-        return f"{where}: {self.rule}: {self.message}{at}" + (f"; {self.hint}" if self.hint else "")
+        return f"{where}: {rule}{self.message}{at}" + (f"; {self.hint}" if self.hint else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -284,7 +284,7 @@ def _schedule(draft: _Draft, found: Declared) -> None:
     refused = next(view.refusals(found), None) or view.selection_problems.get(found.uid)
     refusal = ""
     if refused is not None:
-        refusal = f"{refused.rule}: {refused}"
+        refusal = f"{refused.rule}: {refused.without_rule}"
     elif choice.missing:
         refusal = (
             "SchedulingPolicyUnfulfilled: could not find all clusters needed as specified by the scheduling "

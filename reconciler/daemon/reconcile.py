@@ -197,9 +197,9 @@ class Reconciler:
 
     def _announce(self, status: store.Status, why: str) -> None:
         """Write on the status branch that a rewritten history is waiting for somebody to acknowledge it."""
-        branch = self.settings.branch
-        problem = Problem(path=branch, rule="HistoryRewritten", message=why)
-        waiting = Waiting(run=branch, reason=problem.rule, message=why, command="reconciler acknowledge-rewrite")
+        branch, (rule, _, message) = self.settings.branch, why.partition(": ")
+        problem = Problem(path=branch, rule=rule, message=message)
+        waiting = Waiting(run=branch, reason=rule, message=why, command="reconciler acknowledge-rewrite")
         try:
             self._record(
                 status,

@@ -298,7 +298,7 @@ def test_values_of_secrets_are_never_printed(command, output):
     assert secret["kind"] == "Secret"
     assert secret["data"] == {"word": "(redacted)"}
     described = command("done", "describe", "rs", "secrets-0-snapshot", "-n", "vault").out
-    assert "Word:  (redacted)" in described
+    assert "word:  (redacted)" in described
     for value in ("hunter2", base64.b64encode(b"hunter2").decode()):
         assert value not in said.out + said.err + described
 

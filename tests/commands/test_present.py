@@ -94,6 +94,31 @@ def test_fields_of_a_specification_are_titled_and_other_keys_are_left_alone():
     ]
 
 
+def test_keys_that_somebody_chose_are_left_alone():
+    """`describe` showed the key of a ConfigMap as `Key`."""
+    body = {
+        "data": {"key": "value", "logLevel": "debug"},
+        "metadata": {"labels": {"app": "web"}, "name": "settings"},
+        "spec": {"selector": {"app": "web"}, "template": {"selector": {"matchLabels": {"tier": "a"}}}},
+    }
+    assert [line.strip() for line in present.nested(body)] == [
+        "Data:",
+        "key:       value",
+        "logLevel:  debug",
+        "Metadata:",
+        "Name:  settings",
+        "Labels:",
+        "app:  web",
+        "Spec:",
+        "Selector:",
+        "app:  web",
+        "Template:",
+        "Selector:",
+        "Match Labels:",
+        "tier:  a",
+    ]
+
+
 def test_marks_and_states_of_a_tree_stand_in_columns(capsys):
     leaf = Branch(name="one", mark=present.DONE, state="Succeeded", details=("3s",))
     gate = Branch(name="after Approval", mark=present.WAITS, state="waits", notes=("next: approve",))

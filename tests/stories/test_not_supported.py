@@ -138,3 +138,27 @@ def test_what_is_not_carried_out_yet_is_refused_by_name(world: World, changes: d
     assert "NotSupportedYet" in world.message("web-1", "Initialized") or what == "RollingUpdate"
     assert world.conditions("web-1") == {"Initialized": "False UpdateRunInitializedFailed"}
     assert world.writes("canary") == []
+
+
+def test_a_refusal_is_told_once_and_no_cluster_is_called_scheduled(rings: World):
+    """The rule stood twice in the message, and every cluster said that it was successfully scheduled."""
+    rings.commits({**applied(whenToTakeOver="Never"), "runs/web-1.yaml": run("web-1")})
+    rings.passes()
+    why = "placements/web.yaml:"
+    assert rings.message("web-1", "Initialized").count("NotSupportedYet") == 1
+    status = rings.file("placements/_cluster/web/placement.yaml")["status"]
+    [scheduled] = status["conditions"]
+    assert (scheduled["status"], scheduled["reason"]) == ("False", "NotSupportedYet")
+    assert scheduled["message"].startswith(why)
+    assert "NotSupportedYet" not in scheduled["message"]
+    assert status["placementStatuses"] == []
+
+
+def test_a_refusal_leaves_the_conditions_of_clusters_that_run_something(rings: World):
+    rings.commits("runs/web-1.yaml", run("web-1"))
+    rings.passes()
+    rings.commits(applied(whenToTakeOver="Never"))
+    rings.passes()
+    status = rings.file("placements/_cluster/web/placement.yaml")["status"]
+    assert status["conditions"][0]["status"] == "False"
+    assert [one["clusterName"] for one in status["placementStatuses"]] == ["canary", "east", "west"]
