@@ -33,14 +33,13 @@ def init(
     from reconciler.git.mirror import open_source  # noqa: PLC0415
     from reconciler.redact import text  # noqa: PLC0415
 
-    settings = open_settings(
-        settings_file,
+    where = options.Serving(
         repo=repo or ("." if settings_file is None else None),
+        settings_file=settings_file,
         branch=branch,
         status_branch=status_branch,
-        members=None,
-        state_dir=None,
     )
+    settings = open_settings(where)
     source = open_source(settings.repo, (settings.branch, settings.status_branch))
     if source.tip(settings.status_branch) is not None:
         typer.echo(text(_known(source, settings)))
@@ -51,8 +50,8 @@ def init(
         typer.echo(f"created branch {settings.branch} with the folders of a fleet repository ({head[:7]})")
     fleet = anchor.make(source, settings.branch, settings.status_branch, head, wall(), start_existing=start_existing)
     typer.echo(f"created branch {settings.status_branch} for repository {fleet.repository}, watching {head[:7]}")
-    where = f"--settings {settings_file}" if settings_file is not None else f"--repo {settings.repo} --members DIR"
-    typer.echo(text(f"next: reconciler serve {where}"))
+    how = f"--settings {settings_file}" if settings_file is not None else f"--repo {settings.repo} --members DIR"
+    typer.echo(text(f"next: reconciler serve {how}"))
 
 
 def _known(source: "Source", settings: "Settings") -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 
 from reconciler import redact
+from reconciler.commands.options import Serving
 from reconciler.daemon.derive import Derivation
 from reconciler.delivery import open_delivery
 from reconciler.errors import UsageError
@@ -93,32 +94,25 @@ def _is_lost(source: Source, seen: str, epoch: int, status: store.Status | None)
     return status is None or (status.fleet.epoch <= epoch and not history.is_ancestor(source.git, seen, status.commit))
 
 
-def open_settings(
-    file: Path | None,
-    *,
-    repo: str | None,
-    branch: str | None,
-    status_branch: str | None,
-    members: Path | None,
-    state_dir: Path | None,
-    poll: float | None = None,
-    deadline: float | None = None,
-) -> Settings:
-    """Load the settings with the flags of a service command laid over them."""
+def open_settings(where: Serving, *, poll: float | None = None) -> Settings:
+    """Load the settings with the flags of a service command laid over them.
+
+    Raises:  UsageError for settings that cannot be used, ways to reach members included.
+    """
     flags: dict[str, Any] = {
-        "repo": repo,
-        "branch": branch,
-        "status_branch": status_branch,
-        "state_dir": state_dir,
+        "repo": where.repo,
+        "branch": where.branch,
+        "status_branch": where.status_branch,
+        "state_dir": where.state_dir,
         "poll_period_seconds": poll,
-        "stage_deadline_seconds": deadline,
+        "stage_deadline_seconds": where.deadline,
     }
-    if members is not None:
-        flags["delivery_default"] = {"type": "directory", "root": str(members), "create": True}
-    settings = load(file, flags)
-    if members is not None:
-        _make_folder(members)
-    _check_delivery(settings, settings_file(file))
+    if where.members is not None:
+        flags["delivery_default"] = {"type": "directory", "root": str(where.members), "create": True}
+    settings = load(where.settings_file, flags)
+    if where.members is not None:
+        _make_folder(where.members)
+    _check_delivery(settings, settings_file(where.settings_file))
     return settings
 
 

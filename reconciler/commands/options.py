@@ -55,7 +55,7 @@ def one_of(option: str, given: str, allowed: Collection[str]) -> str:
     return given
 
 
-# -- what every command that writes takes ---------------------------------------------------------------------------
+# -- options that some commands take together -------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,18 +69,40 @@ class Writing:
     to_branch: ToBranch = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """The operator's settings: their file, and the flags that win over it."""
+
+    repo: OptionalRepo = None
+    settings_file: SettingsFile = None
+    branch: OptionalBranch = None
+    status_branch: OptionalStatusBranch = None
+    members: Members = None
+    state_dir: StateDir = None
+    deadline: Deadline = None
+
+
 def writing(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command an option per field of `Writing`, all of which it gets together as its argument `where`."""
-    hints = get_type_hints(Writing, include_extras=True)
+    return _with(command, Writing)
+
+
+def serving(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command an option per field of `Serving`, all of which it gets together as its argument `where`."""
+    return _with(command, Serving)
+
+
+def _with(command: Callable[..., None], kind: type[Writing | Serving]) -> Callable[..., None]:
+    hints = get_type_hints(kind, include_extras=True)
     own = [one for one in inspect.signature(command).parameters.values() if one.name != "where"]
     shared = [
         inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=one.default, annotation=hints[one.name])
-        for one in fields(Writing)
+        for one in fields(kind)
     ]
 
     @wraps(command)
     def called(**given: Any) -> None:
-        where = Writing(**{one.name: given.pop(one.name) for one in shared})
+        where = kind(**{one.name: given.pop(one.name) for one in shared})
         command(**given, where=where)
 
     called.__signature__ = inspect.Signature([*own, *shared])  # type: ignore[attr-defined]

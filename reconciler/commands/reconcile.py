@@ -12,15 +12,10 @@ def register(application: typer.Typer) -> None:
     application.command("reconcile")(reconcile)
 
 
+@options.serving
 def reconcile(
+    where: options.Serving,
     once: Annotated[bool, typer.Option("--once", help="Make passes until only time, people or clusters help.")] = True,
-    repo: options.OptionalRepo = None,
-    settings_file: options.SettingsFile = None,
-    branch: options.OptionalBranch = None,
-    status_branch: options.OptionalStatusBranch = None,
-    members: options.Members = None,
-    state_dir: options.StateDir = None,
-    deadline: options.Deadline = None,
 ) -> None:
     """Make passes until nothing more can happen without time, people or clusters; say what each run waits for."""
     import threading  # noqa: PLC0415
@@ -40,15 +35,7 @@ def reconcile(
 
     if not once:
         raise UsageError("reconcile makes one round of passes; `reconciler serve` keeps going")
-    settings = open_settings(
-        settings_file,
-        repo=repo,
-        branch=branch,
-        status_branch=status_branch,
-        members=members,
-        state_dir=state_dir,
-        deadline=deadline,
-    )
+    settings = open_settings(where)
     settings = replace(settings, min_push_interval_seconds=0.0)  # nothing may be left unrecorded
     configure_log()
     warn_of_no_delivery(settings)

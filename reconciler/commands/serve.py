@@ -17,15 +17,10 @@ def register(application: typer.Typer) -> None:
     application.command("serve")(serve)
 
 
+@options.serving
 def serve(
-    repo: options.OptionalRepo = None,
-    settings_file: options.SettingsFile = None,
-    branch: options.OptionalBranch = None,
-    status_branch: options.OptionalStatusBranch = None,
-    members: options.Members = None,
-    state_dir: options.StateDir = None,
+    where: options.Serving,
     poll: options.Poll = None,
-    deadline: options.Deadline = None,
     init: Annotated[bool, typer.Option("--init", help="Create the status branch first where there is none.")] = False,
     log_format: Annotated[str, typer.Option("--log-format", help="text or json")] = "text",
 ) -> None:
@@ -41,16 +36,7 @@ def serve(
     from reconciler.daemon.service import Service  # noqa: PLC0415
 
     as_json = options.one_of("--log-format", log_format, ("text", "json")) == "json"
-    settings = open_settings(
-        settings_file,
-        repo=repo,
-        branch=branch,
-        status_branch=status_branch,
-        members=members,
-        state_dir=state_dir,
-        poll=poll,
-        deadline=deadline,
-    )
+    settings = open_settings(where, poll=poll)
     configure_log(json=as_json)
     warn_of_no_delivery(settings)
     clock = Clock()
