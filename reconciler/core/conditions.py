@@ -457,10 +457,17 @@ def _external(state: PlacementState, records: list[Record | None]) -> tuple[Cond
         )
     elif len(indices) > 1:
         message = "different resource snapshot versions are observed across clusters"
+    elif undecided := [record.cluster for record in records if record and _is_outdated(state, record)]:
+        message = f"cluster {undecided[0]} is in RolloutStarted Unknown state"
     else:
         return ()
     message = f"Rollout is controlled by an external controller and {message}"
     return (_typed(state, "RolloutStarted", "Unknown", "RolloutControlledByExternalController", message),)
+
+
+def _is_outdated(state: PlacementState, record: Record) -> bool:
+    """Tell whether the policy was changed after the run that wrote to the cluster: the next run will decide."""
+    return bool(state.policies) and record.policy < state.policies[-1].index
 
 
 def _rolled_out(state: PlacementState, records: list[Record]) -> tuple[Condition, ...]:
@@ -576,11 +583,11 @@ def _cluster_conditions(
 ) -> Iterator[tuple[Condition, datetime]]:
     since = state.scheduled[name]
     yield Condition(type="Scheduled", status="True", reason="Scheduled", message=_picked(state, name)), since
-    if record is None:
+    if record is None or _is_outdated(state, record):
         message = "In the process of deciding whether to roll out some version of the resources or not"
         yield (
             Condition(type="RolloutStarted", status="Unknown", reason="RolloutStartedUnknown", message=message),
-            since,
+            since if record is None else state.policies[-1].created,
         )
         return
     yield from _begun(record)

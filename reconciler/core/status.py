@@ -371,7 +371,7 @@ class Record:
     """What a cluster was last told to run, and how far it is: the one source for the way back.
 
     An empty `hash` stands for nothing: what the placement had put there was to be removed, by a run's delete stage or
-    (`run` is empty) because the placement is gone.
+    (`run` is empty) because the placement is gone. `policy` is the index of the policy snapshot that chose the cluster.
     """
 
     cluster: str
@@ -379,6 +379,7 @@ class Record:
     run: str
     run_name: str
     index: int
+    policy: int
     hash: str
     commit: str
     seq: int

@@ -10,7 +10,7 @@ import yaml
 from reconciler.core import conditions
 from reconciler.core import events as e
 from reconciler.core.actions import Reason
-from reconciler.core.status import PlacementState, When
+from reconciler.core.status import PlacementState, PolicySnapshot, When
 from tests.core import logs
 from tests.core.logs import Log, gate, opened, reported, started
 
@@ -377,6 +377,27 @@ def test_a_placement_that_is_rolled_out_is_available():
         "1",
         [{"version": "v1", "kind": "Namespace", "name": "x"}],
     )
+
+
+def test_a_changed_policy_leaves_open_what_runs_until_the_next_run():
+    log = rolled_out()
+    for index in (0, 1):
+        policy = PolicySnapshot(index=index, hash=str(index), commit="c", created=logs.NOW, policy={})
+        log.happens(e.PolicyMade, run="", policy=policy)
+        if index == 0:
+            assert kinds(log)["Available"][0] == "True"
+    assert {name: text[:2] for name, text in kinds(log).items()} == {
+        "Scheduled": ("True", "SchedulingPolicyFulfilled"),
+        "RolloutStarted": ("Unknown", "RolloutControlledByExternalController"),
+    }
+    assert kinds(log)["RolloutStarted"][2] == (
+        "Rollout is controlled by an external controller and cluster member1 is in RolloutStarted Unknown state"
+    )
+    status = conditions.placement_object(log.state)["status"]
+    assert status["observedResourceIndex"] == "1"
+    for one in status["placementStatuses"]:
+        assert [found["type"] for found in one["conditions"]] == ["Scheduled", "RolloutStarted"]
+        assert one["conditions"][1]["reason"] == "RolloutStartedUnknown"
 
 
 @pytest.mark.parametrize(
