@@ -1,6 +1,6 @@
 """`python -m tests.corpus DIR`: replay a folder of recordings, or one, and say where we differ.
 
-Exit codes: 0 nothing differs but what is meant to, 1 differences, 2 the folder is not of that form.
+Exit codes: 0 nothing differs but what is meant to, 1 differences, 2 the folder, or one in it, is not of that form.
 """
 
 import logging
@@ -20,11 +20,10 @@ def main(arguments: list[str]) -> int:
         print("usage: make corpus DIR=a-folder-of-scenarios-or-one", file=sys.stderr)
         return 2
     try:
-        outcomes = [_report(folder) for folder in scenario.scenarios(Path(arguments[0]))]
+        return max(_report(folder) for folder in scenario.scenarios(Path(arguments[0])))
     except scenario.NotAScenario as error:
         print(error, file=sys.stderr)
         return 2
-    return 0 if all(outcomes) else 1
 
 
 def _be_quiet() -> None:
@@ -34,16 +33,20 @@ def _be_quiet() -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
 
 
-def _report(folder: Path) -> bool:
-    one = scenario.read(folder)
-    with tempfile.TemporaryDirectory() as place:
-        found = judge.differences(one, Path(place))
-    left = differences.unexplained(found)
-    names = sorted({row.name for each in found if (row := differences.reason_of(each))})
-    print(f"{'differs' if left else 'ok'}\t{one.name}" + (f" (on purpose: {', '.join(names)})" if names else ""))
-    for each in left:
-        print(f"  {each}")
-    return not left
+def _report(folder: Path) -> int:
+    """Replay one scenario, say what came of it, and return its exit code."""
+    try:
+        with tempfile.TemporaryDirectory() as place:
+            judged = judge.judge(scenario.read(folder), Path(place))
+    except scenario.NotAScenario as error:
+        print(f"not replayed\t{folder.name}: {error}", file=sys.stderr)
+        return 2
+    left = differences.unexplained(judged.differing)
+    names = sorted({row.name for each in judged.differing if (row := differences.reason_of(each))})
+    print(f"{'differs' if left else 'ok'}\t{folder.name}" + (f" (on purpose: {', '.join(names)})" if names else ""))
+    for line in (*judged.notes, *left):
+        print(f"  {line}")
+    return 1 if left else 0
 
 
 if __name__ == "__main__":

@@ -38,11 +38,21 @@ def differing(scenario: str, recorded: Facts, ours: Facts) -> Iterator[Differing
 def facts(objects: Iterable[Object]) -> Facts:
     """Return what the runs, approval requests and placements among the objects say."""
     found: Facts = {}
-    for one in objects:
+    everything = list(objects)
+    withdrawn = {one["metadata"]["name"] for one in everything if _reason(one, "Succeeded") == "UpdateRunWithdrawn"}
+    for one in everything:
         for kinds, tell in _TOLD:
             if one["kind"] in kinds:
-                found |= tell(one)
+                run = (one.get("spec") or {}).get("parentStageRollout") or one["metadata"]["name"]
+                prefix = "withdrawn " if kinds is not PLACEMENTS and run in withdrawn else ""
+                found |= {prefix + where: text for where, text in tell(one).items()}
     return found
+
+
+def _reason(one: Object, kind: str) -> str:
+    """Return the reason of one of an object's own conditions; empty when it has no such condition."""
+    conditions = (one.get("status") or {}).get("conditions") or ()
+    return next((str(each["reason"]) for each in conditions if each["type"] == kind), "")
 
 
 def _named(one: Object) -> str:
@@ -66,8 +76,15 @@ def _json(value: Any) -> str:
 
 
 def _run(one: Object) -> Facts:
-    where, status = _named(one), one.get("status") or {}
-    found = {where: "exists"} | _conditions(where, status)
+    name, status = _named(one), one.get("status") or {}
+    failed = _reason(one, "Initialized") == "UpdateRunInitializedFailed"
+    where = f"{name}, kept by a failed initialization" if failed else name
+    return {name: "exists"} | _conditions(name, status) | _plan(where, status)
+
+
+def _plan(where: str, status: Object) -> Facts:
+    """Tell what a run has resolved and how far its stages are."""
+    found: Facts = {}
     for name in ("policyObservedClusterCount", "policySnapshotIndexUsed", "resourceSnapshotIndexUsed"):
         if name in status:
             found[f"{where}: {name}"] = str(status[name])
@@ -86,7 +103,10 @@ def _run(one: Object) -> Facts:
 def _stage(where: str, stage: Object) -> Facts:
     clusters = stage.get("clusters") or ()
     found = {f"{where}: clusters": ", ".join(one["clusterName"] for one in clusters)} | _conditions(where, stage)
-    found |= {f"{where}: {name}": "is set" for name in ("startTime", "endTime") if name in stage}
+    if "startTime" in stage:
+        found[f"{where}: startTime"] = "is set"
+    if "endTime" in stage:
+        found[f"{where}: endTime"] = f"is set, {_reason({'status': stage}, 'Succeeded')}"
     for cluster in clusters:
         found |= _conditions(f"{where}, cluster {cluster['clusterName']}", cluster)
     for side in ("before", "after"):

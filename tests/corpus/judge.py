@@ -1,6 +1,7 @@
 """A scenario replayed and compared with its recording."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.corpus import compare
@@ -10,17 +11,25 @@ from tests.corpus.scenario import Scenario
 from tests.world import World
 
 
-def differences(scenario: Scenario, folder: Path) -> list[Differing]:
-    """Replay a scenario in an empty folder and return every difference, deliberate or not, state by state.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """Every difference, deliberate or not, state by state; `notes` tell where the replay had to guess."""
 
-    Raises:  NotAScenario for a step whose words are not known.
+    differing: tuple[Differing, ...]
+    notes: tuple[str, ...] = ()
+
+
+def judge(scenario: Scenario, folder: Path) -> Judgement:
+    """Replay a scenario in an empty folder and compare.
+
+    Raises:  NotAScenario for a step that cannot be replayed.
     """
     world = World(folder=folder)
     try:
         replay = Replay(world, scenario)
         replay.run()
         world.is_sound()
-        return list(_compared(scenario, replay))
+        return Judgement(differing=tuple(_compared(scenario, replay)), notes=tuple(replay.notes))
     finally:
         world.ends()
 

@@ -45,6 +45,7 @@ class Replay:
         self.facts: dict[str, Facts] = {}
         self._objects: dict[str, dict[str, Any]] = {}
         self._read: dict[bytes, dict[str, Any]] = {}
+        self.notes: list[str] = []
         self.newest = ""
         self.removed: set[str] = set()
 
@@ -53,7 +54,13 @@ class Replay:
         self.world.commits("README.md", "The fleet.\n", "Begin")
         self.world.begins()
         for step in [*self.scenario.steps, *vector_steps(self.scenario)]:
-            _STEPS.get(step["op"], _unknown)(self, step)
+            do = _STEPS.get(step["op"])
+            if do is None:
+                raise NotAScenario(f"step {step['step']}: op {step['op']} is not known")
+            try:
+                do(self, step)
+            except KeyError as error:
+                raise NotAScenario(f"step {step.get('step', '')}, {step['op']}: no {error}") from error
 
     # -- what there is to see
 
@@ -108,10 +115,7 @@ class Replay:
             body["spec"].setdefault("state", STATE_WHEN_OMITTED)
         self._commit(body)
         if "case" in step:
-            self.world.passes()
-            self.facts[step["case"]] = compare.admission(
-                one["message"] for one in self.world.file(layout.PROBLEMS)["problems"]
-            )
+            self._judge_case(step["case"])
             self._remove(_path(body))
 
     def _patch(self, step: Mapping[str, Any]) -> None:
@@ -121,7 +125,18 @@ class Replay:
             body = {"apiVersion": "placement.kubernetes-fleet.io/v1beta1", **name}
         if body is None:
             raise NotAScenario(f"step {step['step']} patches {step['kind']} {step['name']}, which nothing created")
+        if step.get("type", "merge") != "merge":
+            raise NotAScenario(f"step {step['step']}: a patch of type {step['type']} is not known")
         self._commit(_merged(body, step["patch"]))
+        if "case" in step and not self._judge_case(step["case"]):
+            self._commit(body)
+
+    def _judge_case(self, case: str) -> bool:
+        """Note what is said to the file just committed; True when it was accepted."""
+        self.world.passes()
+        problems = [one["message"] for one in self.world.file(layout.PROBLEMS)["problems"]]
+        self.facts[case] = compare.admission(problems)
+        return not problems
 
     def _delete(self, step: Mapping[str, Any]) -> None:
         name = {"kind": step["kind"], "metadata": {"name": step["name"], "namespace": step.get("namespace", "")}}
@@ -170,7 +185,8 @@ class Replay:
         for pattern, meaning in _WAITS.items():
             if match := re.fullmatch(pattern, words):
                 return lambda: meaning(self, *match.groups())
-        raise NotAScenario(f"wait until {words!r}: not known")
+        self.notes.append(f"waited until nothing more happened, as these words are not known: {words}")
+        return lambda: _at_rest(self)
 
     def _record(self, step: Mapping[str, Any]) -> None:
         assert not self.world.trouble, self.world.trouble
@@ -214,10 +230,6 @@ _STEPS: Mapping[str, Callable[[Replay, Mapping[str, Any]], None]] = {
     "record": Replay._record,
     "vector": _hash,
 }
-
-
-def _unknown(replay: Replay, step: Mapping[str, Any]) -> None:
-    raise NotAScenario(f"step {step['step']}: op {step['op']} is not known")
 
 
 # -- what a scenario waits for ------------------------------------------------------------------------------------

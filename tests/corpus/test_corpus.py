@@ -1,6 +1,7 @@
 """Every recording is replayed: what differs is in the table of differences, and nothing else is."""
 
 import copy
+import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -11,10 +12,10 @@ import pytest
 from reconciler.core.actions import Reason
 from reconciler.delivery.base import answered
 from tests.awkward import Awkward
-from tests.corpus import differences, judge, scenario
+from tests.corpus import differences, scenario
 from tests.corpus.__main__ import main
-from tests.corpus.compare import Differing
 from tests.corpus.differences import TABLE, reason_of, unexplained
+from tests.corpus.judge import Judgement, judge
 from tests.corpus.replay import Replay
 from tests.corpus.scenario import Scenario
 from tests.delivery.benches import OLD, WEB, fence
@@ -28,7 +29,7 @@ AHEAD = {"70-delete-stage-pickfixed-shrink": "the delete stage"}
 pytestmark = pytest.mark.xdist_group("corpus")
 """One worker replays them all, so that each is replayed once."""
 
-Judged = Callable[[str], list[Differing]]
+Judged = Callable[[str], Judgement]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -42,14 +43,14 @@ def nobodys_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
 
 @pytest.fixture(scope="module")
 def judged(tmp_path_factory: pytest.TempPathFactory) -> Judged:
-    known: dict[str, list[Differing]] = {}
+    known: dict[str, Judgement] = {}
 
-    def differing(name: str) -> list[Differing]:
+    def judged(name: str) -> Judgement:
         if name not in known:
-            known[name] = judge.differences(scenario.read(RECORDED / name), tmp_path_factory.mktemp("corpus"))
+            known[name] = judge(scenario.read(RECORDED / name), tmp_path_factory.mktemp("corpus"))
         return known[name]
 
-    return differing
+    return judged
 
 
 def marked(name: str) -> object:
@@ -59,14 +60,16 @@ def marked(name: str) -> object:
 
 @pytest.mark.parametrize("name", [marked(name) for name in NAMES])
 def test_nothing_differs_that_is_not_meant_to(name: str, judged: Judged):
-    assert [str(one) for one in unexplained(judged(name))] == []
+    judgement = judged(name)
+    assert [str(one) for one in unexplained(judgement.differing)] == []
+    assert judgement.notes == ()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
 def test_every_row_of_the_table_is_needed(row: differences.Difference, judged: Judged):
     names = [name for name in NAMES if name not in AHEAD]
-    assert any(reason_of(one) is row for name in names for one in judged(name))
+    assert any(reason_of(one) is row for name in names for one in judged(name).differing)
 
 
 def test_no_two_rows_have_one_name():
@@ -118,8 +121,44 @@ def other_order(result: dict) -> None:
     ],
 )
 def test_a_recording_that_says_otherwise_is_found_out(edit: Callable[[dict], None], where: str, tmp_path: Path):
-    found = unexplained(judge.differences(edited(edit), tmp_path))
+    found = unexplained(judge(edited(edit), tmp_path).differing)
     assert where in [one.where for one in found]
+
+
+# -- steps that none of the recordings here has
+
+
+def strategy_step(**step: object) -> dict[str, object]:
+    return {"step": 1, "kind": "ClusterStagedUpdateStrategy", "name": "s", **step}
+
+
+def test_a_patch_that_is_refused_changes_nothing(tmp_path: Path):
+    spec = {"stages": [{"name": "one", "labelSelector": {}}]}
+    body = {
+        "apiVersion": "placement.kubernetes-fleet.io/v1",
+        "kind": "ClusterStagedUpdateStrategy",
+        "metadata": {"name": "s"},
+        "spec": spec,
+    }
+    steps = (
+        {"step": 1, "op": "create", "object": body},
+        strategy_step(op="patch", case="no list", patch={"spec": {"stages": 1}}),
+        strategy_step(op="patch", case="a list", patch={"metadata": {"labels": {"a": "b", "c": None}}}),
+    )
+    world = World(folder=tmp_path)
+    replay = Replay(world, Scenario(name="patches", steps=steps, result={}))
+    replay.run()
+    assert replay.facts == {"no list": {"refused": "must be a list, not a number"}, "a list": {"accepted": "yes"}}
+    text = world.text("main", "strategies/_cluster/ClusterStagedUpdateStrategy-s.json")
+    assert json.loads(text) == body | {"metadata": {"name": "s", "labels": {"a": "b"}}}
+    world.ends()
+
+
+def test_a_patch_of_another_type_is_refused(tmp_path: Path):
+    replay = replay_with(Awkward(), tmp_path)
+    replay._objects["strategies/_cluster/ClusterStagedUpdateStrategy-s.json"] = {}
+    with pytest.raises(scenario.NotAScenario, match="a patch of type json is not known"):
+        replay._patch(strategy_step(op="patch", type="json", patch=[]))
 
 
 # -- the modes of the fake agent
@@ -186,7 +225,8 @@ def test_the_program_tells_where_ours_and_the_recording_differ(tmp_path: Path, c
 
 
 UNKNOWN = "steps:\n- {step: 1, op: dance}\n"
-PAUSED = "steps:\n- {step: 1, op: wait, until: the cows come home}\n"
+NOBODY = "steps:\n- {step: 1, op: delete, kind: Namespace, name: a}\n"
+HALF = "steps:\n- {step: 1, op: sleep}\n"
 
 
 @pytest.mark.parametrize(
@@ -197,7 +237,11 @@ PAUSED = "steps:\n- {step: 1, op: wait, until: the cows come home}\n"
         ({"inputs.yaml": "a: 1", "steps.md": "", "result.yaml": "{}"}, "KeyError: 'steps'"),
         ({"inputs.yaml": "steps: []", "steps.md": "1. (t+0.0s) RECORD state 'x'", "result.yaml": "{}"}, "states"),
         ({"inputs.yaml": UNKNOWN, "steps.md": "", "result.yaml": "{}"}, "op dance is not known"),
-        ({"inputs.yaml": PAUSED, "steps.md": "", "result.yaml": "{}"}, "'the cows come home': not known"),
+        (
+            {"inputs.yaml": NOBODY, "steps.md": "", "result.yaml": "{}"},
+            "step 1 deletes Namespace a, which nothing created",
+        ),
+        ({"inputs.yaml": HALF, "steps.md": "", "result.yaml": "{}"}, "step 1, sleep: no 'seconds'"),
     ],
 )
 def test_the_program_refuses_what_is_no_recording(
@@ -207,3 +251,26 @@ def test_the_program_refuses_what_is_no_recording(
         (tmp_path / name).write_text(text, encoding="utf-8")
     assert main([str(tmp_path)]) == 2
     assert told in capsys.readouterr().err
+
+
+def test_one_folder_that_is_no_recording_keeps_nobody_from_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    for name, text in (("1-bad", UNKNOWN), ("2-good", "steps: []\n")):
+        (tmp_path / name).mkdir()
+        for file, content in (("inputs.yaml", text), ("steps.md", ""), ("result.yaml", "{}")):
+            (tmp_path / name / file).write_text(content, encoding="utf-8")
+    assert main([str(tmp_path)]) == 2
+    said = capsys.readouterr()
+    assert "not replayed\t1-bad: step 1: op dance is not known" in said.err
+    assert "ok\t2-good" in said.out
+
+
+def test_words_that_are_not_known_are_waited_for_until_rest_and_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    steps = "steps:\n- {step: 1, op: wait, until: the cows come home}\n"
+    for file, content in (("inputs.yaml", steps), ("steps.md", ""), ("result.yaml", "{}")):
+        (tmp_path / file).write_text(content, encoding="utf-8")
+    assert main([str(tmp_path)]) == 0
+    assert "not known: the cows come home" in capsys.readouterr().out
