@@ -9,6 +9,7 @@ from reconciler.commands import options
 if TYPE_CHECKING:
     from reconciler.git.mirror import Source
     from reconciler.settings import Settings
+    from reconciler.status_branch.store import Fleet
 
 
 def register(application: typer.Typer) -> None:
@@ -24,34 +25,71 @@ def init(
     start_existing: Annotated[
         bool, typer.Option("--start-existing", help="Start the runs that are already there.")
     ] = False,
+    re_anchor: Annotated[
+        bool, typer.Option("--re-anchor", help="Create a lost status branch anew, one epoch later.")
+    ] = False,
+    repository_id: Annotated[
+        str, typer.Option("--repository-id", help="With --re-anchor: the id, where no earlier status is known.")
+    ] = "",
+    members: options.Members = None,
+    state_dir: options.StateDir = None,
 ) -> None:
     """Create the status branch; runs that are already in the repository are never started."""
     from reconciler.clock import wall  # noqa: PLC0415
     from reconciler.commands.opening import open_settings  # noqa: PLC0415
-    from reconciler.commands.writing import lay_out  # noqa: PLC0415
     from reconciler.daemon import anchor  # noqa: PLC0415
+    from reconciler.errors import UsageError  # noqa: PLC0415
     from reconciler.git.mirror import open_source  # noqa: PLC0415
     from reconciler.redact import text  # noqa: PLC0415
 
+    if repository_id and not re_anchor:
+        raise UsageError("--repository-id goes with --re-anchor: otherwise init makes a new id")
     where = options.Serving(
         repo=repo or ("." if settings_file is None else None),
         settings_file=settings_file,
         branch=branch,
         status_branch=status_branch,
+        members=members,
+        state_dir=state_dir,
     )
     settings = open_settings(where)
     source = open_source(settings.repo, (settings.branch, settings.status_branch))
-    if source.tip(settings.status_branch) is not None:
+    if not re_anchor and source.tip(settings.status_branch) is not None:
         typer.echo(text(_known(source, settings)))
         return
-    head = source.tip(settings.branch)
-    if head is None:
-        head = lay_out(source, settings.branch)
-        typer.echo(f"created branch {settings.branch} with the folders of a fleet repository ({head[:7]})")
-    fleet = anchor.make(source, settings.branch, settings.status_branch, head, wall(), start_existing=start_existing)
-    typer.echo(f"created branch {settings.status_branch} for repository {fleet.repository}, watching {head[:7]}")
+    head = source.tip(settings.branch) or _laid_out(source, settings)
+    if re_anchor:
+        fleet = _anchored_again(settings, source, head, repository_id, start_existing=start_existing)
+    else:
+        branches = settings.branch, settings.status_branch
+        fleet = anchor.make(source, *branches, head, wall(), start_existing=start_existing)
+    epoch = f", epoch {fleet.epoch}" if re_anchor else ""
+    typer.echo(f"created branch {settings.status_branch} for repository {fleet.repository}{epoch}, watching {head[:7]}")
     how = f"--settings {settings_file}" if settings_file is not None else f"--repo {settings.repo} --members DIR"
     typer.echo(text(f"next: reconciler serve {how}"))
+
+
+def _laid_out(source: "Source", settings: "Settings") -> str:
+    """Commit the folders to an empty repository; return the commit."""
+    from reconciler.commands.writing import lay_out  # noqa: PLC0415
+
+    head = lay_out(source, settings.branch)
+    typer.echo(f"created branch {settings.branch} with the folders of a fleet repository ({head[:7]})")
+    return head
+
+
+def _anchored_again(
+    settings: "Settings", source: "Source", head: str, repository: str, *, start_existing: bool
+) -> "Fleet":
+    """Create the status branch anew; say which members could not be asked for their epoch."""
+    from reconciler.clock import wall  # noqa: PLC0415
+    from reconciler.commands import present  # noqa: PLC0415
+    from reconciler.daemon import anchor  # noqa: PLC0415
+
+    found = anchor.re_anchor(settings, source, head, wall(), repository=repository, start_existing=start_existing)
+    for why in found.unseen:
+        present.warn(f"warning: {why}; should it hold a later epoch, it is held when a run comes to it")
+    return found.fleet
 
 
 def _known(source: "Source", settings: "Settings") -> str:

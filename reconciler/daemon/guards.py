@@ -19,7 +19,8 @@ from reconciler.git.mirror import Mirror
 from reconciler.git.run import Git
 from reconciler.status_branch import store
 
-_LAST_STATUS = "status"
+LAST_STATUS = "status"
+"""The name under which the newest status commit is remembered in the mirror."""
 
 
 class HeldError(RefusedError):
@@ -42,13 +43,13 @@ class StatusGuard:
 
     def __init__(self, mirror: Mirror, branch: str) -> None:
         self._mirror, self._branch = mirror, branch
-        self.last = self._kept = mirror.recall(_LAST_STATUS) or ""
+        self.last = self._kept = mirror.recall(LAST_STATUS) or ""
 
     def saw(self, commit: str) -> None:
         """Remember the newest status seen."""
         self.last = commit
         if commit != self._kept:
-            self._mirror.remember(_LAST_STATUS, commit)
+            self._mirror.remember(LAST_STATUS, commit)
             self._kept = commit
 
     def forgotten(self) -> None:
@@ -62,7 +63,7 @@ class StatusGuard:
         """
         if tip is None:
             raise HeldError(self._missing())
-        if self.last and not log.is_ancestor(self._mirror.git, self.last, tip):
+        if self.last and not log.is_ancestor(self._mirror.git, self.last, tip) and not self._is_anchored_anew(tip):
             raise HeldError(
                 f"StatusLost: branch {self._branch} does not descend from {self.last[:7]} any more: nothing is "
                 "touched; restore it, or start anew with `reconciler init --re-anchor`"
@@ -71,6 +72,16 @@ class StatusGuard:
             return store.read(self._mirror.git, tip)
         except store.StatusUnreadableError as error:
             raise HeldError(str(error)) from error
+
+    def _is_anchored_anew(self, tip: str) -> bool:
+        """Tell whether `init --re-anchor` made this branch in place of the lost one."""
+        git = self._mirror.git
+        if not log.exists(git, self.last):
+            return False
+        try:
+            return store.read_fleet(git, tip).succeeds(store.read_fleet(git, self.last))
+        except store.StatusUnreadableError:
+            return False
 
     def _missing(self) -> str:
         if not self.last:

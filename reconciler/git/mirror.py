@@ -364,6 +364,18 @@ def open_source(where: str, branches: tuple[str, str], *, offline: bool = False)
     return mirror
 
 
+def remembered(directory: Path, url: str, name: str) -> tuple[Git, str] | None:
+    """Return what the mirror of a URL in a directory remembers under a name, and the git to read it with.
+
+    The directory is not taken, so the mirror may be in use. None where there is no such mirror, or nothing is known.
+    """
+    git, whose = Git(directory=directory / "repository.git", profile=HARDENED), directory / "url"
+    if not whose.is_file() or whose.read_text(encoding="utf-8") != parse_url(url).text or not git.directory.is_dir():
+        return None
+    found = _refs(git, _REMEMBERED, (name,)).get(name)
+    return (git, found) if found is not None else None
+
+
 def cache_of(url: str) -> Path:
     """Return the person's cache folder of a repository."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"

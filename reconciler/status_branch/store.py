@@ -64,6 +64,10 @@ class Fleet:
     follows: Mapping[str, str] = field(default_factory=dict)
     acknowledged: Mapping[str, str] = field(default_factory=dict)
 
+    def succeeds(self, former: "Fleet") -> bool:
+        """Whether this branch was made in place of a lost one: of the same repository, in a later epoch."""
+        return self.repository == former.repository and self.epoch > former.epoch
+
     @property
     def joints(self) -> Mapping[str, Joint]:
         """Both of these together, by the commit that follows."""
@@ -99,6 +103,10 @@ class StatusUnreadableError(TemporaryError):
     """The branch is there but is not one of ours, or of a newer format; nothing is touched."""
 
 
+class NewerFormatError(StatusUnreadableError):
+    """A newer version wrote the branch: it is sound, and only read."""
+
+
 # -- reading ----------------------------------------------------------------------------------------------------
 
 
@@ -108,14 +116,9 @@ def read(git: Git, commit: str) -> Status:
     Raises:  StatusUnreadableError for a branch without `fleet.yaml` or of a newer format; GitError.
     """
     listing = {change.path: change.blob or "" for change in history.listing(git, commit)}
-    ours, observed, time = _newest_of_ours(git, commit)
-    fleet_blob = _blob(git, ours, layout.FLEET) if ours else listing.get(layout.FLEET)
-    if fleet_blob is None:
-        raise StatusUnreadableError(f"the status branch at {commit[:7]} has no {layout.FLEET}: not one of ours")
-    blobs = history.read_blobs(git, [*listing.values(), fleet_blob])
-    fleet = _fleet(commit, blobs[fleet_blob])
-    if not observed:
-        raise StatusUnreadableError(f"the status branch at {commit[:7]} records no observed commit: not one of ours")
+    _, observed, time = _newest_of_ours(git, commit)
+    fleet = read_fleet(git, commit)
+    blobs = history.read_blobs(git, listing.values())
     files = {path: blobs[blob] for path, blob in listing.items()}
     logs = {path: data for path, data in files.items() if path.endswith("/" + layout.EVENTS)}
     states, digests, tampered = _states(logs)
@@ -134,8 +137,16 @@ def read(git: Git, commit: str) -> Status:
     )
 
 
-def _blob(git: Git, commit: str, path: str) -> str | None:
-    return next((one.blob for one in history.listing(git, commit, path) if one.path == path), None)
+def read_fleet(git: Git, commit: str) -> Fleet:
+    """Read what the branch is for, from the newest commit of ours; raises as `read`."""
+    ours, _, _ = _newest_of_ours(git, commit)
+    found = [one.blob for one in history.listing(git, ours or commit, layout.FLEET) if one.blob]
+    if not found:
+        raise StatusUnreadableError(f"the status branch at {commit[:7]} has no {layout.FLEET}: not one of ours")
+    fleet = _fleet(commit, history.read_blobs(git, found)[found[0]])
+    if not ours:
+        raise StatusUnreadableError(f"the status branch at {commit[:7]} records no observed commit: not one of ours")
+    return fleet
 
 
 def _fleet(commit: str, data: bytes) -> Fleet:
@@ -147,7 +158,7 @@ def _fleet(commit: str, data: bytes) -> Fleet:
     except ValueError as error:
         raise StatusUnreadableError(f"{layout.FLEET} of the status branch at {commit[:7]}: {error}") from error
     if fleet.format > FORMAT:
-        raise StatusUnreadableError(
+        raise NewerFormatError(
             f"the status branch has format {fleet.format}, this version writes {FORMAT}: read-only until it is upgraded"
         )
     return fleet

@@ -9,7 +9,10 @@ import pytest
 
 from reconciler.commands import run as command_line
 from reconciler.commands.opening import open_fleet
-from reconciler.daemon import derive
+from reconciler.daemon import anchor, derive
+from reconciler.errors import RefusedError
+from reconciler.git.mirror import Mirror
+from reconciler.settings import Settings
 from tests import manifests, servers
 from tests.manifests import run, stage, strategy
 from tests.world import World, encoded
@@ -297,6 +300,97 @@ def test_whatever_was_done_to_a_log_holds_what_it_may_belong_to_and_the_passes_g
     asking.restarts(wiped=True)
     asking.passes(minutes=1)
     assert asking.writes("east") == []
+
+
+def anchors_anew(world: World, monkeypatch: pytest.MonkeyPatch, *, remembers: bool = True, **how) -> anchor.Anchored:
+    """Let the operator run `init --re-anchor`, where the first daemon's state is at hand (`remembers`) or not."""
+    state = world.folder / f"state{remembers}"
+    state.mkdir(exist_ok=True)
+    if remembers and not (state / "mirror").exists():
+        (state / "mirror").symlink_to(world.daemons[0]._folder)
+    monkeypatch.setattr(anchor, "open_delivery", lambda name, _: world.delivery(name))
+    settings = Settings(repo=str(world.remote), state_dir=state, delivery_default={"type": "awkward"})
+    with Mirror.open(world.folder / "anchor", str(world.remote), ("main", "fleet-status")) as source:
+        source.fetch()
+        return anchor.re_anchor(settings, source, world.head(), world.clock.now(), **how)
+
+
+@pytest.mark.parametrize("wiped", [True, False], ids=["a new daemon", "the one that saw it"])
+@pytest.mark.parametrize("to", ["", "fleet-status~2"], ids=["gone", "set back"])
+def test_a_lost_status_branch_is_made_anew_one_epoch_later(asking: World, monkeypatch, wiped, to):
+    """Nothing that ran before starts again; the next run delivers everything anew, under the new epoch."""
+    before = asking.status().fleet
+    servers.git(asking.remote, "update-ref", *([] if to else ["-d"]), "refs/heads/fleet-status", *([to] if to else []))
+    asking.passes()
+    assert asking.trouble.startswith("StatusLost: ")
+    asking.approves("web-1", "canary")
+    fleet = anchors_anew(asking, monkeypatch).fleet
+    assert (fleet.repository, fleet.epoch) == (before.repository, 2)
+    with pytest.raises(RefusedError, match="there and sound"):
+        anchors_anew(asking, monkeypatch)
+    if wiped:
+        asking.restarts(wiped=True)
+    asking.passes(minutes=10)
+    assert (asking.trouble, asking.run("web-1").end, asking.writes("east")) == ("", "NotStarted", [])
+    asking.commits({"runs/web-1.yaml": None, "runs/web-2.yaml": run("web-2")})
+    asking.passes()
+    asking.approves("web-2", "canary")
+    asking.passes()
+    assert asking.run("web-2").end == "Succeeded"
+    assert {asking.member(name).highest_epoch(before.repository) for name in asking.members} == {2}
+
+
+def test_with_start_existing_what_a_lost_status_had_started_starts_again(asking: World, monkeypatch):
+    servers.git(asking.remote, "update-ref", "-d", "refs/heads/fleet-status")
+    anchors_anew(asking, monkeypatch, start_existing=True)
+    asking.passes()
+    assert asking.gate("web-1", "canary").passed_at is None
+    asking.approves("web-1", "canary")
+    asking.passes()
+    assert asking.run("web-1").end == "Succeeded"
+
+
+def test_a_daemon_of_the_epoch_before_cannot_write_any_more(asking: World, monkeypatch):
+    sleeper = asking.daemons[0]
+    asking.breaks("canary")
+    asking.commits({"runs/web-2.yaml": run("web-2")})
+    asking.passes()
+    servers.git(asking.remote, "update-ref", "-d", "refs/heads/fleet-status")
+    anchors_anew(asking, monkeypatch)
+    asking.heals("canary")
+    asking.commits("resources/app/settings.yaml", manifests.config_map("value2"))
+    asking.commits("runs/web-3.yaml", run("web-3"))
+    asking.starts_another().settles()
+    assert asking.value("canary") == "value2"
+    sleeper.hands.tell_again()
+    sleeper.hands.works()
+    assert asking.value("canary") == "value2"
+    asking.passes()
+    assert asking.value("canary") == "value2"
+
+
+def test_a_sound_status_branch_is_not_made_anew(asking: World, monkeypatch):
+    tip = asking.head("fleet-status")
+    with pytest.raises(RefusedError, match="branch fleet-status is there and sound: nothing to do"):
+        anchors_anew(asking, monkeypatch)
+    assert asking.head("fleet-status") == tip
+
+
+def test_where_no_status_is_known_the_id_is_asked_for_and_every_member_for_its_epoch(asking: World, monkeypatch):
+    repository = asking.status().fleet.repository
+    servers.git(asking.remote, "update-ref", "-d", "refs/heads/fleet-status")
+    with pytest.raises(RefusedError, match="name the id with --repository-id"):
+        anchors_anew(asking, monkeypatch, remembers=False)
+    asking.member("west").falls_silent()
+    with pytest.raises(RefusedError, match="the epoch of the lost status cannot be told: cluster west does not answer"):
+        anchors_anew(asking, monkeypatch, remembers=False, repository=repository)
+    asking.heals("west")
+    found = anchors_anew(asking, monkeypatch, remembers=False, repository=repository)
+    assert (found.fleet.epoch, found.unseen) == (2, ())
+    servers.git(asking.remote, "update-ref", "-d", "refs/heads/fleet-status")
+    asking.member("west").falls_silent()
+    found = anchors_anew(asking, monkeypatch)
+    assert (found.fleet.epoch, len(found.unseen)) == (2, 1)
 
 
 @pytest.mark.parametrize("what", [".", "repository.git", "repository.git/objects", "repository.git/refs"])
