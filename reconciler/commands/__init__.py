@@ -28,9 +28,12 @@ _SHARED = (
     "planning",
     "present",
     "reading",
+    "reasons",
     "showing",
+    "standing",
     "steering",
     "telling",
+    "uncounted",
     "undoing",
     "writing",
 )

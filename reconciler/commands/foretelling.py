@@ -81,6 +81,8 @@ def _task(task: PinnedTask) -> str:
 def _now(record: Record | None) -> str:
     if record is None:
         return "nothing"
+    if not record.hash:
+        return "nothing, being removed"
     return f"snapshot {record.index}" + ("" if record.complete_at is not None else ", not complete")
 
 
@@ -157,7 +159,8 @@ def _task_data(task: PinnedTask) -> dict[str, Any]:
 def _now_data(record: Record | None) -> dict[str, Any] | None:
     if record is None:
         return None
-    return {"index": record.index, "run": record.run_name, "complete": record.complete_at is not None}
+    index = record.index if record.hash else None
+    return {"index": index, "run": record.run_name, "complete": record.complete_at is not None}
 
 
 def _difference_data(one: Difference) -> dict[str, Any]:

@@ -78,7 +78,7 @@ def foresee(view: View, read: Read, status: store.Status | None, now: datetime) 
         state = status.placements.get(key) if status is not None else None
         held = _held(status, key)
         found += _of_placement(read, declared, state or PlacementState(key=key), runs, held, now)
-    return tuple(sorted(found, key=lambda one: (one.run.key.namespace, one.run.position, one.run.key.name)))
+    return tuple(sorted(found, key=lambda one: (one.run.key.namespace, one.run.age, one.run.key.name)))
 
 
 def _by_placement(view: View) -> dict[Key, list[Declared]]:
@@ -150,8 +150,8 @@ def _would_end(state: PlacementState, run: RunStatus) -> list[str]:
     """Return the runs that a run which only initializes would supersede, once it starts."""
     if run.pin is None or run.started_at is not None or run.end is not None:
         return []
-    older = [one for one in state.runs.values() if one.end is None and one.position < run.position]
-    return [one.key.name for one in sorted(older, key=lambda one: one.position)]
+    older = [one for one in state.runs.values() if one.end is None and one.age < run.age]
+    return [one.key.name for one in sorted(older, key=lambda one: one.age)]
 
 
 def _snapshot(view: View, pin: Pin | None) -> Snapshot | None:
@@ -170,7 +170,8 @@ def clusters_of(pin: Pin) -> tuple[PinnedCluster, ...]:
 def _holds(state: PlacementState, pin: Pin | None) -> dict[str, Record]:
     """Return the records of the run's clusters; of a namesake that left the fleet nothing is held."""
     wanted = {one.name: one.uid for one in (*clusters_of(pin), *pin.deletions)} if pin is not None else {}
-    return {name: one for name, one in state.records.items() if wanted.get(name) == one.uid}
+    held = {name: one for name, one in state.records.items() if wanted.get(name) == one.uid}
+    return {name: one for name, one in held.items() if not one.is_empty}
 
 
 def _differences(
@@ -180,18 +181,19 @@ def _differences(
     if pin is None or snapshot is None:
         return
     records = _holds(state, pin)
-    groups: dict[tuple[int, str] | None, list[str]] = {}
+    groups: dict[tuple[str, int] | None, list[str]] = {}
     for cluster in clusters_of(pin):
         record = records.get(cluster.name)
-        groups.setdefault((record.index, record.commit) if record is not None else None, []).append(cluster.name)
-    there = {(one.index, one.commit): one for one in view.snapshots.get(pin.placement_uid, ())}
+        held = (record.placement_uid, record.index) if record is not None and record.hash else None
+        groups.setdefault(held, []).append(cluster.name)
+    there = {(pin.placement_uid, one.index): one for one in view.snapshots.get(pin.placement_uid, ())}
     new = _content(view, read, pin.placement_uid, snapshot)
-    for held, clusters in sorted(groups.items(), key=lambda one: one[0] or (-1, "")):
+    for held, clusters in sorted(groups.items(), key=lambda one: (one[0] is not None, one[0] or ("", -1))):
         if held is None:
             yield Difference(since=None, clusters=tuple(clusters), added=_names(new, new))
         elif held not in there:
-            why = f"snapshot {held[0]} was of an earlier placement of that name"
-            yield Difference(since=held[0], clusters=tuple(clusters), unknown=why)
+            why = f"snapshot {held[1]} was of an earlier placement of that name"
+            yield Difference(since=held[1], clusters=tuple(clusters), unknown=why)
         else:
             yield _difference(view, read, pin, there[held], tuple(clusters), new)
 

@@ -1,6 +1,5 @@
 """Where a run came from: the snapshot that its clusters ran before it, from the records on the status branch."""
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import count
@@ -8,12 +7,10 @@ from itertools import count
 from reconciler.commands.opening import Fleet
 from reconciler.commands.reading import find_run, run_noun
 from reconciler.core.model import Key
+from reconciler.core.rollback import named
 from reconciler.core.status import ClusterFacts, Delivered, PlacementState, RunStatus
 from reconciler.errors import RefusedError
 from reconciler.git import history as log
-
-_LONGEST = 63
-"""Characters that a run's name may have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +44,8 @@ def way_back(fleet: Fleet, name: str, namespace: str) -> WayBack:
         raise RefusedError(f"{problem}; {_choices(run, state, found)}")
     before = next(iter(found.values()))
     assert before is not None
-    newer = [one for one in state.runs.values() if one.started_at is not None and one.position > run.position]
-    newer.sort(key=lambda one: one.position)
+    newer = [one for one in state.runs.values() if one.started_at is not None and one.age > run.age]
+    newer.sort(key=lambda one: one.age)
     return WayBack(run=run, index=before.index, newer=tuple(one.key.name for one in newer))
 
 
@@ -87,11 +84,11 @@ def _problem(run: RunStatus, state: PlacementState, found: dict[str, Delivered |
     nothing = sorted(name for name, one in found.items() if one is None)
     if nothing:
         return f"{', '.join(nothing)} had nothing of {run.placement} before run {run.key.name}"
-    held = {(one.index, one.commit) for one in found.values() if one is not None}
+    held = {(one.placement_uid, one.index) for one in found.values() if one is not None}
     if len(held) > 1:
         return f"the clusters of run {run.key.name} had different snapshots before it: {_told(found)}"
-    index, commit = next(iter(held))
-    if all((one.index, one.commit) != (index, commit) for one in state.snapshots):
+    uid, index = next(iter(held))
+    if uid != state.uid:
         return f"snapshot {index} was of an earlier placement named {run.placement}, which is gone"
     if run.pin is not None and run.pin.snapshot_index == index:
         return f"the clusters had snapshot {index} before run {run.key.name} too, so going back changes nothing"
@@ -134,15 +131,8 @@ def free_name(fleet: Fleet, run: Key) -> str:
     taken = {one.key.name for one in fleet.derivation.view.runs() if one.key.namespace == run.namespace}
     states = fleet.status.placements.values() if fleet.status is not None else ()
     taken |= {one.key.name for state in states for one in state.runs.values() if one.key.namespace == run.namespace}
-    names = (_cut(run.name, "-back" if number == 1 else f"-back-{number}") for number in count(1))
+    names = (named(run.name, "-back" if number == 1 else f"-back-{number}") for number in count(1))
     return next(name for name in names if name not in taken)
-
-
-def _cut(name: str, ending: str) -> str:
-    if len(name + ending) <= _LONGEST:
-        return name + ending
-    digest = "-" + hashlib.sha256(name.encode()).hexdigest()[:8]
-    return name[: _LONGEST - len(digest + ending)].rstrip("-.") + digest + ending
 
 
 def run_file(fleet: Fleet, name: str, namespace: str) -> str:

@@ -91,16 +91,17 @@ def rollback_of(state: PlacementState, view: View, found: Reverted, names: Colle
 
 def _free_name(run: str, taken: Collection[str]) -> str:
     number = 1
-    while (name := _named(run, f"-rollback-{number}" if number > 1 else "-rollback")) in taken:
+    while (name := named(run, f"-rollback-{number}" if number > 1 else "-rollback")) in taken:
         number += 1
     return name
 
 
-def _named(run: str, suffix: str) -> str:
+def named(run: str, suffix: str) -> str:
+    """Return a run's name with something behind it; cut with a hash at 63 characters."""
     if len(run + suffix) <= _LONGEST_NAME:
         return run + suffix
     digest = hashlib.sha256(run.encode()).hexdigest()[:8]
-    return f"{run[: _LONGEST_NAME - len(suffix) - len(digest) - 1]}-{digest}{suffix}"
+    return f"{run[: _LONGEST_NAME - len(suffix) - len(digest) - 1].rstrip('-.')}-{digest}{suffix}"
 
 
 def _pin(state: PlacementState, view: View, commit: Commit, ever: frozenset[str], runs: list[RunStatus]) -> Pin:

@@ -11,6 +11,7 @@ WORDS = {
     "wait": "--for",
     "replay": "--as-of",
     "plan": "--ref",
+    "why": "--output",
 }
 
 

@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from reconciler.commands.undoing import _cut
+from reconciler.core.rollback import named
 from tests import manifests, servers
 
 
@@ -91,10 +91,11 @@ def test_a_name_that_is_taken_gets_a_number(two, olga):
 
 def test_a_long_name_is_cut_and_stays_one_of_a_kind():
     long = "a" * 59
-    assert _cut("a" * 58, "-back") == "a" * 58 + "-back"
-    assert len(_cut(long, "-back")) == 63
-    assert _cut(long, "-back") != _cut(long + "a", "-back")
-    assert "--" not in _cut("a" * 48 + "-" * 15, "-back").removesuffix("-back")[:60]
+    assert named("a" * 58, "-back") == "a" * 58 + "-back"
+    assert len(named(long, "-back")) == 63
+    assert named(long, "-back") != named(long + "a", "-back")
+    assert "--" not in named("a" * 48 + "-" * 15 + "b", "-back")
+    assert ".-" not in named("a" * 47 + "." + "b" * 15, "-back")
 
 
 def test_where_there_was_nothing_before_the_choice_is_shown(rings, olga):

@@ -1,0 +1,239 @@
+"""Why something is as it is: what it waits for, since when, who can unblock it and with which command.
+
+Read from the facts of the status branch and from the files; the words of a refusal are those of whoever refused.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from reconciler.commands.nouns import noun_of
+from reconciler.commands.opening import Fleet
+from reconciler.commands.reading import find_run
+from reconciler.commands.telling import approve_command, open_gates, start_command, state_word
+from reconciler.core.actions import Reason
+from reconciler.core.conditions import timestamp
+from reconciler.core.model import Commit, Key
+from reconciler.core.status import ClusterFacts, End, Gate, RunStatus, StageFacts, State, When
+from reconciler.core.view import Declared
+
+ANYBODY_RUNS = "whoever may merge to runs/"
+ANYBODY_APPROVALS = "whoever may merge to approvals/"
+OPERATOR = "whoever operates the reconciler"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Because:
+    """One reason: what holds, since when, who can change it, and the command that does."""
+
+    message: str
+    since: datetime | None = None
+    who: str = ""
+    command: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """The state of an object in a word or two, and the reasons for it."""
+
+    kind: str
+    namespace: str
+    name: str
+    state: str
+    reasons: tuple[Because, ...]
+
+
+# -- a run -----------------------------------------------------------------------------------------------------------
+
+
+def why_run(fleet: Fleet, kind: str, namespace: str, name: str) -> Answer | None:
+    """Say why a run is where it is; None when nobody knows one of that name."""
+    declared, run = find_run(fleet, noun_of(kind), namespace, name)
+    if declared is None and run is None:
+        return None
+    if declared is not None:
+        reasons = (
+            *in_broken_file(fleet, declared),
+            *(reasons_of_run(run) if run is not None else unseen(fleet, declared)),
+        )
+    else:
+        assert run is not None
+        reasons = tuple(reasons_of_run(run) if run.reverts else _removed(fleet, run))
+    return Answer(kind=kind, namespace=namespace, name=name, state=state_word(run), reasons=reasons)
+
+
+def in_broken_file(fleet: Fleet, declared: Declared) -> Iterator[Because]:
+    """Say so where the file that holds an object is broken."""
+    problem = fleet.derivation.view.problem_of(declared)
+    if problem is not None:
+        yield Because(
+            message=f"its own file is broken, so its last good version counts and it starts nothing new: {problem}",
+            who=f"whoever may merge to {declared.document.path}",
+            command="reconciler validate",
+        )
+
+
+def unseen(fleet: Fleet, declared: Declared) -> Iterator[Because]:
+    """Say why the daemon has not recorded something that the watched branch holds."""
+    where = f"it came with commit {_commit(declared.created)}"
+    if fleet.status is None:
+        yield Because(message=f"{where}, and there is no status branch yet", who=OPERATOR, command="reconciler init")
+        return
+    seen = fleet.status.observed[:7]
+    yield Because(
+        message=f"{where}, and the daemon has seen {fleet.branch} up to {seen} only: is it running?",
+        since=declared.created.time,
+        who=OPERATOR,
+        command="reconciler serve",
+    )
+
+
+def _commit(commit: Commit) -> str:
+    return f"{commit.sha[:7]} ({commit.author}: {commit.subject})"
+
+
+def _removed(fleet: Fleet, run: RunStatus) -> Iterator[Because]:
+    view = fleet.derivation.view
+    removal = view.removals.get(run.uid)
+    if removal is None:
+        yield Because(message="its file is not in this history any more", since=run.ended_at)
+        return
+    by = f"its file was removed by commit {_commit(removal.commit)}"
+    rollback = _rollback_of(fleet, run)
+    if not any(cluster.started_at is not None for stage in run.all_stages for cluster in stage.clusters):
+        yield Because(message=f"{by} before it had started any cluster", since=run.ended_at)
+    elif rollback is not None:
+        message = f"{by}, a revert: run {rollback.key.name} takes its clusters back"
+        yield Because(message=message, since=run.ended_at, command=why_command(run.key, rollback.key.name))
+    elif run.uid in view.reverted:
+        message = f"{by}, a revert, and the daemon has not begun to go back yet"
+        yield Because(message=message, since=removal.commit.time, who=OPERATOR, command="reconciler serve")
+    else:
+        yield Because(
+            message=f"{by}, a withdrawal and not a revert: nothing new starts, and clusters keep what they have",
+            since=run.ended_at,
+            who=ANYBODY_RUNS,
+            command=with_namespace(f"reconciler rollback {run.key.name}", run.key),
+        )
+    yield from _in_flight(run)
+
+
+def _rollback_of(fleet: Fleet, run: RunStatus) -> RunStatus | None:
+    states = fleet.status.placements.values() if fleet.status is not None else ()
+    return next((one for state in states for one in state.runs.values() if run.uid in one.reverts), None)
+
+
+def with_namespace(command: str, key: Key) -> str:
+    """Return a command for an object of this scope."""
+    return f"{command} -n {key.namespace}" if key.namespace else command
+
+
+def why_command(key: Key, name: str) -> str:
+    """Return the command that asks further about a run."""
+    return with_namespace(f"reconciler why {name}", key)
+
+
+def reasons_of_run(run: RunStatus) -> Iterator[Because]:
+    """Say what a recorded run came to, or waits for."""
+    if run.end is not None:
+        yield from _ended(run)
+    elif run.pin is None:
+        yield from _uninitialized(run)
+    elif run.state is not State.RUN:
+        word = (
+            "stopped: clusters in flight finish, and nothing new starts" if run.state is State.STOP else "initialized"
+        )
+        yield Because(
+            message=f"it is {word}; its spec.state is {run.state}", who=ANYBODY_RUNS, command=start_command(run)
+        )
+        yield from _in_flight(run)
+    elif run.stage is None or run.started_at is None:
+        yield Because(message="the daemon has not gone on yet", who=OPERATOR, command="reconciler serve")
+    else:
+        yield from _stage(run, run.stage)
+
+
+def _ended(run: RunStatus) -> Iterator[Because]:
+    match run.end:
+        case End.SUCCEEDED:
+            same = "; it wrote nothing new: its clusters held this content before" if _brought_nothing(run) else ""
+            yield Because(message=f"all its stages are completed{same}", since=run.ended_at)
+        case End.NOT_STARTED:
+            text, word, rest = run.end_message.partition("reconciler run create")
+            text = text.removesuffix(": ")
+            yield Because(message=text, since=run.ended_at, who=ANYBODY_RUNS, command=word + rest)
+        case _:
+            yield Because(message=run.end_message, since=run.ended_at)
+    yield from _in_flight(run)
+
+
+def _brought_nothing(run: RunStatus) -> bool:
+    clusters = [cluster for stage in run.stages for cluster in stage.clusters]
+    return bool(clusters) and all(one.before is not None and one.before.hash == one.hash for one in clusters)
+
+
+def _uninitialized(run: RunStatus) -> Iterator[Because]:
+    if not run.failure:
+        yield Because(message="it is not initialized yet", who=OPERATOR, command="reconciler serve")
+        return
+    again = "this is final: commit a new run" if run.failure_final else "it is tried again at every commit"
+    yield Because(
+        message=f"it cannot be initialized: {run.failure}; {again}",
+        since=run.failed_at,
+        who="whoever may merge to the files it needs",
+        command=with_namespace(f"reconciler plan {run.key.name}", run.key),
+    )
+
+
+def _stage(run: RunStatus, stage: StageFacts) -> Iterator[Because]:
+    found = [*(reason_of_gate(run, stage, gate) for gate in open_gates(stage)), *_in_flight(run)]
+    yield from found or [Because(message="the daemon has not gone on yet", who=OPERATOR, command="reconciler serve")]
+
+
+def reason_of_gate(run: RunStatus, stage: StageFacts, gate: Gate) -> Because:
+    """Say what an open gate waits for."""
+    if gate.task.type != "Approval":
+        since = stage.updated_at or gate.opened_at
+        over = (
+            f", and passes by itself at {timestamp(since + gate.wait)}"
+            if since is not None and gate.wait is not None
+            else ""
+        )
+        return Because(message=f"stage {stage.name} waits {gate.task.wait} after its last cluster{over}", since=since)
+    side = "before it starts" if gate.when is When.BEFORE else "now that its clusters are updated"
+    refused = f"; an approval is there and does not count: {gate.refused}" if gate.refused else ""
+    return Because(
+        message=f"stage {stage.name} waits for approval {gate.request} {side}{refused}",
+        since=gate.opened_at,
+        who=ANYBODY_APPROVALS,
+        command=approve_command(run, stage, gate),
+    )
+
+
+def _in_flight(run: RunStatus) -> Iterator[Because]:
+    for number, cluster in run.in_flight():
+        yield why_in_flight(run, run.all_stages[number], cluster)
+
+
+_HELPERS = {
+    Reason.NOT_CONFIGURED: OPERATOR,
+    Reason.UNAUTHORIZED: OPERATOR,
+    Reason.IDENTITY_CHANGED: OPERATOR,
+}
+
+
+def why_in_flight(run: RunStatus, stage: StageFacts, cluster: ClusterFacts) -> Because:
+    """Say what a cluster is waited for, in the member's words, and since when it is stuck."""
+    words = " ".join(one for one in (cluster.object, cluster.message) if one)
+    doing = cluster.reason or ("Delivering" if cluster.hash else "Removing")
+    heard = f"{doing}: {words}" if words else str(doing)
+    stuck = " is stuck" if cluster.is_stuck else ""
+    overdue = f", overdue since {timestamp(cluster.overdue_at)}" if cluster.overdue_at is not None else ""
+    where = f"cluster {cluster.name} in stage {stage.name} of run {run.key.name}"
+    who = _HELPERS.get(cluster.reason) if cluster.reason is not None else None
+    return Because(
+        message=f"{where}{stuck}{overdue}: {heard}; it is tried again",
+        since=cluster.started_at,
+        who=who or f"whoever looks after {cluster.name}",
+        command=f"reconciler describe cluster {cluster.name}",
+    )

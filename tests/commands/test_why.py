@@ -1,0 +1,346 @@
+"""`why` says what something waits for, since when, who can unblock it, and with which command."""
+
+import json
+import re
+
+import pytest
+
+from tests import manifests, servers
+
+APPROVALS = "whoever may merge to approvals/"
+RUNS = "whoever may merge to runs/"
+
+
+def masked(text):
+    """Return a text with commits and ages masked; moments stay, the world's clock is moved by hand."""
+    text = re.sub(r"\b[0-9a-f]{7}\b", "COMMIT", text)
+    return re.sub(r"\((?:\d+[a-z]+)+\)\.", "(AGE).", text)
+
+
+def told(person, *arguments, code=0):
+    said = person("why", *arguments)
+    assert said.code == code, said.err
+    return masked(said.out)
+
+
+def rolls_out(world, run, value=None, **how):
+    if value is not None:
+        world.commits("resources/app/settings.yaml", manifests.config_map(value))
+    world.commits(f"runs/{run}.yaml", manifests.run(run, **how))
+    world.passes()
+
+
+@pytest.fixture
+def gated(rings):
+    """A canary with a wait and an approval behind it."""
+    stages = (manifests.stage("canary", wait="10m", approval=True), manifests.stage("prod", before=True))
+    rings.commits("strategies/rings.yaml", manifests.strategy(*stages))
+    rolls_out(rings, "r1")
+    return rings
+
+
+# -- a run -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_wait_and_an_approval_are_both_told(gated, person):
+    assert told(person, "r1") == (
+        "r1 (ClusterStagedUpdateRun): Waiting: TimedWait, Approval\n"
+        "Stage canary waits 10m0s after its last cluster, and passes by itself at 2025-07-22T21:10:00Z, "
+        "since 2025-07-22T21:00:00Z (AGE).\n"
+        "Stage canary waits for approval r1-canary now that its clusters are updated, "
+        "since 2025-07-22T21:00:00Z (AGE). "
+        f"Who can unblock it: {APPROVALS}.\n"
+        "  next: reconciler approve r1 canary\n"
+    )
+    gated.passes(minutes=10)
+    gated.approves("r1", "canary")
+    gated.passes()
+    assert "Stage prod waits for approval r1-before-prod before it starts" in told(person, "csur/r1")
+    assert "  next: reconciler approve r1 prod --before\n" in told(person, "csur", "r1")
+
+
+def test_the_answer_as_data(gated, person):
+    gated.passes(minutes=10)
+    assert json.loads(person("why", "r1", "-o", "json").out) == {
+        "kind": "ClusterStagedUpdateRun",
+        "namespace": "",
+        "name": "r1",
+        "state": "Waiting: Approval",
+        "reasons": [
+            {
+                "message": "stage canary waits for approval r1-canary now that its clusters are updated",
+                "since": "2025-07-22T21:00:00.000000Z",
+                "who": APPROVALS,
+                "command": "reconciler approve r1 canary",
+            }
+        ],
+    }
+
+
+def test_a_refused_approval_says_what_to_change(gated, person):
+    gated.approves("r2", "canary")
+    gated.passes(minutes=10)
+    gated.removes("runs/r1.yaml")
+    rolls_out(gated, "r2")
+    gated.passes(minutes=10)
+    for asked in (("r2",), ("careq", "r2-canary")):
+        said = told(person, *asked)
+        assert "an approval is there and does not count: ApprovedBeforeRequested: " in said
+        assert "commit it anew with another lastTransitionTime or message" in said
+        assert "  next: reconciler approve r2 canary\n" in said
+
+
+def test_a_stuck_cluster_is_told_in_the_member_s_words(rings, person):
+    rings.member("canary").refuses("exceeded quota: pods")
+    rolls_out(rings, "r1")
+    rings.passes(minutes=6)
+    line = (
+        "Cluster canary in stage canary of run r1 is stuck, overdue since 2025-07-22T21:05:00Z: Refused: Namespace app "
+        "exceeded quota: pods; it is tried again, since 2025-07-22T21:00:00Z (AGE). "
+        "Who can unblock it: whoever looks after canary.\n  next: reconciler describe cluster canary\n"
+    )
+    assert told(person, "r1") == "r1 (ClusterStagedUpdateRun): Stuck\n" + line
+    assert told(person, "cluster", "canary") == "canary (MemberCluster): Waiting\n" + line
+    assert (
+        told(person, "crp", "web").splitlines()[1]
+        == "Run r1: " + line.splitlines()[0][:1].lower() + line.splitlines()[0][1:]
+    )
+
+
+def test_a_member_that_is_not_configured_is_the_operator_s(rings, person):
+    rings.members["canary"] = None
+    rolls_out(rings, "r1")
+    said = told(person, "r1")
+    assert "NotConfigured" in said
+    assert "Who can unblock it: whoever operates the reconciler.\n" in said
+
+
+def test_a_run_that_cannot_be_initialized_names_everything(rings, person):
+    rolls_out(rings, "r1", strategy="none")
+    said = told(person, "r1")
+    assert "It cannot be initialized: cannot continue the updateRun" in said
+    assert "it is tried again at every commit" in said
+    rolls_out(rings, "r2", index=9)
+    assert "this is final: commit a new run" in told(person, "r2")
+
+
+@pytest.mark.parametrize(("state", "words"), [("Stop", "It is stopped"), ("Initialize", "It is initialized; its")])
+def test_a_run_that_shall_not_run_names_the_command(rings, person, state, words):
+    rolls_out(rings, "r1", state=state)
+    said = told(person, "r1")
+    assert said.splitlines()[1].startswith(words)
+    assert said.endswith(f"Who can unblock it: {RUNS}.\n  next: reconciler run start r1\n")
+
+
+def test_a_run_that_is_over_says_how(rings, person):
+    rings.breaks("east")
+    rolls_out(rings, "r1")
+    rolls_out(rings, "r2", "value2")
+    said = told(person, "r1")
+    assert said.startswith("r1 (ClusterStagedUpdateRun): Superseded\n")
+    assert "r2" in said.splitlines()[1]
+    rings.heals("east")
+    rings.passes()
+    assert told(person, "r2") == (
+        "r2 (ClusterStagedUpdateRun): Succeeded\nAll its stages are completed, since 2025-07-22T21:00:00Z (AGE).\n"
+    )
+    rolls_out(rings, "r3")
+    assert "it wrote nothing new: its clusters held this content before" in told(person, "r3")
+
+
+def test_a_run_as_old_as_the_status_branch_names_the_command_that_starts_the_same(world, person):
+    world.joins("canary", ring="canary")
+    strategy = manifests.strategy(manifests.stage("canary"))
+    run = {"runs/r1.yaml": manifests.run("r1"), "strategies/rings.yaml": strategy}
+    world.commits({"placements/web.yaml": manifests.placement(), "resources/n.yaml": manifests.namespace(), **run})
+    said = person("why", "r1")
+    assert said.err == "no status branch yet: reconciler init\n"
+    assert "and there is no status branch yet. Who can unblock it: whoever operates the reconciler.\n" in said.out
+    assert said.out.endswith("  next: reconciler init\n")
+    world.begins()
+    world.passes()
+    said = told(person, "r1")
+    assert "the run is older than the status branch, so it is not started; to start the same, since" in said.lower()
+    assert said.endswith("  next: reconciler run create NEW-NAME --placement web --strategy rings\n")
+
+
+def test_a_run_that_the_daemon_has_not_seen(rings, person):
+    rings.passes()
+    rings.commits("runs/r1.yaml", manifests.run("r1"))
+    said = told(person, "r1")
+    assert said.splitlines()[1].startswith(
+        "It came with commit COMMIT (Ada <ada@example.org>: Change runs/r1.yaml), and the "
+    )
+    assert said.endswith("  next: reconciler serve\n")
+
+
+def test_a_removed_run_was_withdrawn_and_names_the_way_back(rings, person):
+    rolls_out(rings, "r0")
+    rolls_out(rings, "r1", "value2")
+    rings.removes("runs/r1.yaml")
+    rings.passes()
+    said = told(person, "r1")
+    assert "a withdrawal and not a revert: nothing new starts, and clusters keep what they have" in said
+    assert said.endswith(f"Who can unblock it: {RUNS}.\n  next: reconciler rollback r1\n")
+
+
+def test_a_reverted_run_names_the_rollback(rings, person):
+    rolls_out(rings, "r0")
+    rolls_out(rings, "r1", "value2")
+    brought = rings.head()
+    rings.reverts(brought)
+    assert "a revert, and the daemon has not begun to go back yet" in told(person, "r1")
+    rings.passes()
+    said = told(person, "r1")
+    assert "a revert: run r1-rollback takes its clusters back" in said
+    assert said.endswith("  next: reconciler why r1-rollback\n")
+    assert "All its stages are completed" in told(person, "r1-rollback")
+
+
+# -- files that do not count -----------------------------------------------------------------------------------------
+
+
+def test_a_run_in_the_wrong_folder_or_outside_all_is_found(rings, person):
+    rings.commits(
+        {"placements/r1.yaml": manifests.run("r1"), "r2.yaml": manifests.run("r2"), "runs/r3.yaml": "r3: [\n"}
+    )
+    said = told(person, "r1", code=1)
+    assert said.startswith(
+        "r1 (ClusterStagedUpdateRun): NotCounted\nplacements/r1.yaml declares it and does not count: "
+    )
+    assert "WrongFolder" in said
+    assert told(person, "r2", code=1) == (
+        "r2 (ClusterStagedUpdateRun): NotCounted\n"
+        "r2.yaml declares it, and files there are not read: a ClusterStagedUpdateRun belongs below runs/. "
+        f"Who can unblock it: {RUNS}.\n  next: git mv r2.yaml runs/\n"
+    )
+    assert "runs/r3.yaml mentions it and does not count: runs/r3.yaml:2: InvalidYaml" in told(person, "r3", code=1)
+    said = person("why", "r4")
+    assert (said.code, said.out) == (1, "")
+    assert (
+        said.err
+        == 'Error from server (NotFound): clusterstagedupdateruns.placement.kubernetes-fleet.io "r4" not found\n'
+    )
+
+
+def test_a_run_whose_file_broke_later_says_so_first(gated, person):
+    gated.commits("runs/r1.yaml", "kind: [\n")
+    gated.passes()
+    lines = told(person, "r1").splitlines()
+    assert lines[1].startswith(
+        "Its own file is broken, so its last good version counts and it starts nothing new: runs/r1.yaml:2"
+    )
+    assert any("waits for approval r1-canary" in line for line in lines)
+
+
+# -- a cluster -------------------------------------------------------------------------------------------------------
+
+
+def test_a_cluster_waits_for_its_turn(rings, person):
+    rings.breaks("east")
+    rolls_out(rings, "r1")
+    said = told(person, "cluster", "west")
+    assert "Its turn in stage prod of run r1 has not come: east goes first" in said
+    assert said.endswith("  next: reconciler why r1\n")
+    assert "It runs snapshot 0 of placement web by run r1" in told(person, "cluster", "canary")
+
+
+def test_a_cluster_whose_stage_has_not_begun(gated, person):
+    assert "Its stage prod of run r1 has not begun: stage canary is under way" in told(person, "cluster/east")
+
+
+def test_a_cluster_that_nothing_was_brought_to(rings, person):
+    rings.passes()
+    assert "Placement web chooses it, and no run has brought it anything yet" in told(person, "cluster", "east")
+    pick = {"placementType": "PickFixed", "clusterNames": ["east"]}
+    rings.commits("placements/web.yaml", None)
+    rings.commits("placements/web.yaml", manifests.placement(policy=pick))
+    rings.passes()
+    assert "No placement that the daemon has recorded chooses it" in told(person, "cluster", "west")
+
+
+# -- a placement -----------------------------------------------------------------------------------------------------
+
+
+def test_a_change_that_no_run_rolls_out_names_the_command(rings, person):
+    rolls_out(rings, "r0")
+    said = told(person, "crp", "web")
+    assert "Every cluster it chooses runs snapshot 0, its newest" in said
+    rings.commits("resources/app/settings.yaml", manifests.config_map("value2"), "Set value2")
+    rings.passes()
+    said = told(person, "crp", "web")
+    made = "Commit COMMIT (Ada <ada@example.org>: Set value2) made snapshot 1"
+    assert f"{made}, and no run rolls it out to canary, east, west" in said
+    assert "  next: reconciler run create NAME --placement web --strategy rings --snapshot 1\n" in said
+
+
+def test_a_revert_of_resources_moves_no_run(rings, person):
+    rolls_out(rings, "r0")
+    rings.commits("resources/app/settings.yaml", manifests.config_map("value2"), "Set value2")
+    rolls_out(rings, "r1")
+    rings.reverts(servers.git(rings.remote, "log", "--format=%H", "--grep", "Set value2", "main"))
+    rings.passes()
+    said = told(person, "crp", "web")
+    assert "with the content of snapshot 0; a revert of resources moves no run, and no run rolls it out to" in said
+
+
+def test_commits_that_left_the_content_as_it_was_made_no_snapshot(rings, person):
+    rings.commits("resources/app/settings.yaml", "# only a comment\n" + manifests.config_map("value1"))
+    rings.passes()
+    assert "1 later commit(s) left what it selects as it was (equal hash), so they made none" in told(person, "crp/web")
+    rings.commits("resources/app/settings.yaml", "kind: [\n")
+    rings.passes()
+    assert "resources/app/settings.yaml, which it selects, is broken: no new snapshot until" in told(person, "crp/web")
+
+
+def test_a_placement_that_is_refused_or_selects_nothing(rings, person):
+    rings.commits(
+        "placements/web.yaml",
+        manifests.placement(strategy={"type": "External", "applyStrategy": {"type": "ReportDiff"}}),
+    )
+    rings.passes()
+    said = told(person, "crp", "web")
+    assert said.startswith(
+        "web (ClusterResourcePlacement): Refused\nNo run of it can be initialized: placements/web.yaml:"
+    )
+    rings.commits(
+        "placements/none.yaml",
+        manifests.placement(
+            "none", resourceSelectors=[{"group": "", "version": "v1", "kind": "Namespace", "name": "x"}]
+        ),
+    )
+    assert "It selects nothing that is in resources/, so there is no snapshot" in told(person, "crp", "none")
+
+
+# -- an approval -----------------------------------------------------------------------------------------------------
+
+
+def test_an_approval_waits_is_early_accepted_or_unused(gated, person):
+    assert told(person, "careq", "r1-canary").startswith("r1-canary (ClusterApprovalRequest): Waiting\n")
+    assert told(person, "careq", "r1-before-prod") == (
+        "r1-before-prod (ClusterApprovalRequest): NotOpen\n"
+        "The gate before stage prod of run r1 is not open yet.\n  next: reconciler why r1\n"
+    )
+    gated.approves("r1", "prod", name="r1-before-prod")
+    assert "the approval that is there counts for nothing" in told(person, "careq", "r1-before-prod")
+    gated.approves("r1", "canary")
+    gated.passes(minutes=10)
+    assert told(person, "careq", "r1-canary") == (
+        "r1-canary (ClusterApprovalRequest): Accepted\n"
+        "The gate after stage canary of run r1 was approved by Olga <olga@example.org> in commit COMMIT, "
+        "since 2025-07-22T21:00:00Z (AGE).\n"
+    )
+    gated.approves("r7", "canary")
+    assert "No gate that the daemon knows has this name" in told(person, "careq", "r7-canary")
+    gated.removes("runs/r1.yaml")
+    gated.passes()
+    assert "Run r1 is over (Withdrawn): the gate before stage prod of run r1 is never passed" in told(
+        person, "careq", "r1-before-prod"
+    )
+
+
+def test_what_why_is_not_asked_of(rings, person):
+    said = person("why", "crs", "web-0-snapshot")
+    assert said.code == 2
+    assert "why is asked of runs, clusters, placements and approvals" in said.err
+    assert person("why", "r1", "-o", "xml").code == 2
