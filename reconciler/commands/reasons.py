@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
+from reconciler.commands.holds import Hold
 from reconciler.commands.nouns import noun_of
 from reconciler.commands.opening import Fleet
-from reconciler.commands.reading import find_run
+from reconciler.commands.reading import find_run, hold_on
 from reconciler.commands.telling import approve_command, open_gates, start_command, state_word
 from reconciler.core.actions import Reason
 from reconciler.core.conditions import timestamp
@@ -51,15 +52,20 @@ def why_run(fleet: Fleet, kind: str, namespace: str, name: str) -> Answer | None
     declared, run = find_run(fleet, noun_of(kind), namespace, name)
     if declared is None and run is None:
         return None
+    held = while_held(hold_on(fleet, noun_of(kind), namespace, name)) if run is None or run.end is None else ()
     if declared is not None:
-        reasons = (
-            *in_broken_file(fleet, declared),
-            *(reasons_of_run(run) if run is not None else unseen(fleet, declared)),
-        )
+        found = reasons_of_run(run) if run is not None else unseen(fleet, declared)
+        reasons = (*held, *in_broken_file(fleet, declared), *found)
     else:
         assert run is not None
-        reasons = tuple(reasons_of_run(run) if run.reverts else _removed(fleet, run))
-    return Answer(kind=kind, namespace=namespace, name=name, state=state_word(run), reasons=reasons)
+        reasons = (*held, *(reasons_of_run(run) if run.reverts else _removed(fleet, run)))
+    state = "Held" if held else state_word(run)
+    return Answer(kind=kind, namespace=namespace, name=name, state=state, reasons=reasons)
+
+
+def while_held(hold: Hold | None) -> tuple[Because, ...]:
+    """Return a hold as a reason, if there is one."""
+    return (Because(message=str(hold), who=OPERATOR, command=hold.command),) if hold is not None else ()
 
 
 def in_broken_file(fleet: Fleet, declared: Declared) -> Iterator[Because]:

@@ -12,29 +12,25 @@ def register(application: typer.Typer) -> None:
     application.command("rollback")(rollback)
 
 
+@options.writing
 def rollback(
     run: Annotated[str, typer.Argument(help="The run to go back from; it may be removed already.")],
+    where: options.Writing,
     namespace: options.Namespace = "",
     strategy: Annotated[str, typer.Option("--strategy", help="In which stages (default: those of the run).")] = "",
     name: Annotated[str, typer.Option("--name", help="The new run's name (default: RUN-back).")] = "",
     message: Annotated[str, typer.Option("--message", "-m", help="Why, for the record.")] = "",
-    repo: options.Repo = ".",
-    branch: options.Branch = "main",
-    status_branch: options.StatusBranch = "fleet-status",
-    dry_run: options.DryRun = False,
-    to_branch: options.ToBranch = None,
 ) -> None:
     """Commit a new run with the snapshot that every cluster of RUN had before it; waits and approvals apply again.
 
     Where clusters had different snapshots, or one had none, nothing is committed: it is said which there are.
     """
-    from reconciler.commands.opening import open_fleet  # noqa: PLC0415
     from reconciler.commands.run import check_run, run_body  # noqa: PLC0415
     from reconciler.commands.undoing import free_name, run_file, way_back  # noqa: PLC0415
-    from reconciler.commands.writing import commit  # noqa: PLC0415
+    from reconciler.commands.writing import commit, open_to_write  # noqa: PLC0415
     from reconciler.documents import yaml  # noqa: PLC0415
 
-    fleet = open_fleet(repo, branch, status_branch)
+    fleet = open_to_write(where)
     back = way_back(fleet, run, namespace)
     new, index, along = name or free_name(fleet, back.run.key), str(back.index), strategy or back.strategy
     check_run(fleet.derivation.view, new, back.run.placement, along, index, namespace)
@@ -44,7 +40,7 @@ def rollback(
     _say_what_else_goes(back.newer)
     subject = f"Go back to snapshot {index} of {back.run.placement} with run {new}"
     why = message or f"Before run {run} every cluster ran snapshot {index}."
-    commit(fleet, {path: data}, f"{subject}\n\n{why}\n", dry_run=dry_run, to_branch=to_branch)
+    commit(fleet, {path: data}, f"{subject}\n\n{why}\n", dry_run=where.dry_run, to_branch=where.to_branch)
 
 
 def _check_file(path: str, data: bytes) -> None:

@@ -54,40 +54,30 @@ def create(
     commit(fleet, {path: data}, message, dry_run=where.dry_run, to_branch=where.to_branch)
 
 
+@options.writing
 def start(
     name: Annotated[str, typer.Argument(help="The run's name.")],
+    where: options.Writing,
     namespace: options.Namespace = "",
     message: Annotated[str, typer.Option("--message", "-m", help="Why, for the record.")] = "",
-    repo: options.Repo = ".",
-    branch: options.Branch = "main",
-    status_branch: options.StatusBranch = "fleet-status",
-    dry_run: options.DryRun = False,
-    to_branch: options.ToBranch = None,
 ) -> None:
     """Commit spec.state Run: an initialized run begins, a stopped one goes on where it was."""
-    from reconciler.commands.opening import open_fleet  # noqa: PLC0415
     from reconciler.commands.steering import set_state  # noqa: PLC0415
 
-    fleet = open_fleet(repo, branch, status_branch)
-    set_state(fleet, name, namespace, "Run", message=message, dry_run=dry_run, to_branch=to_branch)
+    set_state(where, name, namespace, "Run", message=message)
 
 
+@options.writing
 def stop(
     name: Annotated[str, typer.Argument(help="The run's name.")],
+    where: options.Writing,
     namespace: options.Namespace = "",
     message: Annotated[str, typer.Option("--message", "-m", help="Why, for the record.")] = "",
-    repo: options.Repo = ".",
-    branch: options.Branch = "main",
-    status_branch: options.StatusBranch = "fleet-status",
-    dry_run: options.DryRun = False,
-    to_branch: options.ToBranch = None,
 ) -> None:
     """Commit spec.state Stop: clusters in flight finish, nothing new starts until `run start`."""
-    from reconciler.commands.opening import open_fleet  # noqa: PLC0415
     from reconciler.commands.steering import set_state  # noqa: PLC0415
 
-    fleet = open_fleet(repo, branch, status_branch)
-    set_state(fleet, name, namespace, "Stop", message=message, dry_run=dry_run, to_branch=to_branch)
+    set_state(where, name, namespace, "Stop", message=message)
 
 
 def check_run(view: "View", name: str, placement: str, strategy: str, snapshot: str, namespace: str) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import cast
 
+from reconciler.commands.holds import hold_of, hold_of_run
 from reconciler.commands.opening import Fleet
 from reconciler.commands.reasons import (
     ANYBODY_APPROVALS,
@@ -13,6 +14,7 @@ from reconciler.commands.reasons import (
     reason_of_gate,
     reasons_of_run,
     unseen,
+    while_held,
     why_command,
     why_in_flight,
     with_namespace,
@@ -38,8 +40,9 @@ def why_cluster(fleet: Fleet, name: str) -> Answer | None:
     if not found:
         nothing = Because(message="no placement that the daemon has recorded chooses it", since=declared.created.time)
         found = [*in_broken_file(fleet, declared), nothing]
-    state = "Waiting" if waits else "Idle"
-    return Answer(kind="MemberCluster", namespace="", name=name, state=state, reasons=tuple(waits or found))
+    held = while_held(hold_of(fleet, None))
+    state = "Held" if held else "Waiting" if waits else "Idle"
+    return Answer(kind="MemberCluster", namespace="", name=name, state=state, reasons=(*held, *(waits or found)))
 
 
 def _cluster_in(state: PlacementState, name: str, uid: str) -> Iterator[Because]:
@@ -89,12 +92,12 @@ def why_placement(fleet: Fleet, kind: str, namespace: str, name: str) -> Answer 
     if fleet.status is not None:
         found = fleet.status.placements.get(declared.key)
         state = found if found is not None and found.uid == declared.uid else None
-    reasons = tuple(
-        [*in_broken_file(fleet, declared), *_refused(fleet, declared)] or _placement(fleet, declared, state)
-    )
+    wrong = [*in_broken_file(fleet, declared), *_refused(fleet, declared)]
+    held = while_held(hold_of(fleet, declared.key))
+    reasons = (*held, *(wrong or _placement(fleet, declared, state)))
     active = any(one.is_active for one in state.runs.values()) if state is not None else False
-    word = "Refused" if _refused(fleet, declared) else "Rolling out" if active else "Idle"
-    return Answer(kind=kind, namespace=namespace, name=name, state=word, reasons=reasons)
+    word = "Refused" if wrong else "Rolling out" if active else "Idle"
+    return Answer(kind=kind, namespace=namespace, name=name, state="Held" if held else word, reasons=reasons)
 
 
 def _refused(fleet: Fleet, declared: Declared) -> list[Because]:
@@ -194,13 +197,18 @@ def why_approval(fleet: Fleet, kind: str, namespace: str, name: str) -> Answer |
     gates = list(_gates_named(fleet, kind, namespace, name))
     if not gates and declared is None:
         return None
+    held: tuple[Because, ...] = ()
     if gates:
         run, stage, gate = max(gates, key=lambda one: (one[0].end is None, one[0].age))
         state, reason = _approval(run, stage, gate, there=declared is not None)
+        if run.end is None and gate.passed_at is None:
+            held = while_held(hold_of_run(fleet, run.key, run.placement))
     else:
         state, reason = "Unused", _unused(cast("Declared", declared))
     broken = in_broken_file(fleet, declared) if declared is not None else ()
-    return Answer(kind=kind, namespace=namespace, name=name, state=state, reasons=(*broken, reason))
+    return Answer(
+        kind=kind, namespace=namespace, name=name, state="Held" if held else state, reasons=(*held, *broken, reason)
+    )
 
 
 def _gates_named(fleet: Fleet, kind: str, namespace: str, name: str) -> Iterator[tuple[RunStatus, StageFacts, Gate]]:

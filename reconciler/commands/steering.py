@@ -1,9 +1,10 @@
 """Setting `spec.state` of a run by a commit: the person's file with that one field changed, nothing else in it."""
 
 from reconciler.commands.opening import Fleet
+from reconciler.commands.options import Writing
 from reconciler.commands.present import say
 from reconciler.commands.reading import find_run, run_noun
-from reconciler.commands.writing import commit
+from reconciler.commands.writing import commit, open_to_write
 from reconciler.core.model import Document, Problem
 from reconciler.core.status import RunStatus
 from reconciler.core.transitions import problem_at, transition_problems
@@ -16,14 +17,13 @@ from reconciler.git import history as log
 _VERBS = {"Run": "Start", "Stop": "Stop"}
 
 
-def set_state(
-    fleet: Fleet, name: str, namespace: str, state: str, *, message: str, dry_run: bool, to_branch: str | None
-) -> None:
+def set_state(where: Writing, name: str, namespace: str, state: str, *, message: str) -> None:
     """Commit `spec.state` of a run; say so where it has that state already, and commit nothing.
 
     Raises:  RefusedError naming rule, file and line: no such run, a run that is over, a transition that is not
              allowed, a broken file, or one that cannot be edited safely. As `commit` otherwise.
     """
+    fleet = open_to_write(where)
     found, run = find_run(fleet, run_noun(namespace), namespace, name)
     if found is None:
         raise RefusedError(_not_there(name, namespace, run))
@@ -35,10 +35,10 @@ def set_state(
         say(f"spec.state of run {name} is {state} already ({_where(document)}): nothing to commit")
         return
     if run is not None and run.end is not None:
-        where = _where(document)
-        raise RefusedError(f"{where}: run {name} is over ({run.end}): its state changes nothing any more")
+        over = f"run {name} is over ({run.end}): its state changes nothing any more"
+        raise RefusedError(f"{_where(document)}: {over}")
     text = f"{_VERBS[state]} run {name}\n" + (f"\n{message}\n" if message else "")
-    commit(fleet, {document.path: _edited(fleet, found, state)}, text, dry_run=dry_run, to_branch=to_branch)
+    commit(fleet, {document.path: _edited(fleet, found, state)}, text, dry_run=where.dry_run, to_branch=where.to_branch)
 
 
 def _not_there(name: str, namespace: str, run: RunStatus | None) -> str:

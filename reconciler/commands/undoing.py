@@ -6,6 +6,7 @@ from itertools import count
 
 from reconciler.commands.opening import Fleet
 from reconciler.commands.reading import find_run, run_noun
+from reconciler.commands.writing import status_of
 from reconciler.core.model import Key
 from reconciler.core.rollback import named
 from reconciler.core.status import ClusterFacts, Delivered, PlacementState, RunStatus
@@ -50,13 +51,12 @@ def way_back(fleet: Fleet, name: str, namespace: str) -> WayBack:
 
 
 def _known(fleet: Fleet, name: str, namespace: str) -> tuple[RunStatus, PlacementState]:
-    if fleet.status is None:
-        raise RefusedError(f"there is no branch {fleet.status_branch}, so no run has moved anything: reconciler init")
+    status = status_of(fleet, "nothing is known of what runs moved")
     _, run = find_run(fleet, run_noun(namespace), namespace, name)
     where = f" in namespace {namespace}" if namespace else ""
     if run is None:
         raise RefusedError(f"the daemon has not seen a run {name}{where}")
-    state = next(one for one in fleet.status.placements.values() if run.uid in one.runs)
+    state = next(one for one in status.placements.values() if run.uid in one.runs)
     return run, state
 
 

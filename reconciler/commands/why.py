@@ -41,13 +41,13 @@ def why(
     else:
         noun, wanted = reading.split(what, name)
     where = reading.place(noun, namespace)
-    fleet = reading.open_reading(repo, branch, status_branch, offline=offline)
+    fleet = reading.open_reading(repo, branch, status_branch, offline=offline, tell_holds=False)
     answer = _answer(fleet, noun, where, wanted)
     there = answer is not None
     if answer is None:
         answer = _not_counted(fleet, noun, where, wanted)
         if answer is None:
-            return reading.not_found(noun, wanted)
+            return reading.not_found(fleet, noun, wanted, where)
     if output == "json":
         present.say(_as_json(answer))
     else:

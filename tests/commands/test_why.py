@@ -17,8 +17,8 @@ def masked(text):
     return re.sub(r"\((?:\d+[a-z]+)+\)\.", "(AGE).", text)
 
 
-def told(person, *arguments, code=0):
-    said = person("why", *arguments)
+def told(olga, *arguments, code=0):
+    said = olga("why", *arguments)
     assert said.code == code, said.err
     return masked(said.out)
 
@@ -42,8 +42,8 @@ def gated(rings):
 # -- a run -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_wait_and_an_approval_are_both_told(gated, person):
-    assert told(person, "r1") == (
+def test_a_wait_and_an_approval_are_both_told(gated, olga):
+    assert told(olga, "r1") == (
         "r1 (ClusterStagedUpdateRun): Waiting: TimedWait, Approval\n"
         "Stage canary waits 10m0s after its last cluster, and passes by itself at 2025-07-22T21:10:00Z, "
         "since 2025-07-22T21:00:00Z (AGE).\n"
@@ -55,13 +55,13 @@ def test_a_wait_and_an_approval_are_both_told(gated, person):
     gated.passes(minutes=10)
     gated.approves("r1", "canary")
     gated.passes()
-    assert "Stage prod waits for approval r1-before-prod before it starts" in told(person, "csur/r1")
-    assert "  next: reconciler approve r1 prod --before\n" in told(person, "csur", "r1")
+    assert "Stage prod waits for approval r1-before-prod before it starts" in told(olga, "csur/r1")
+    assert "  next: reconciler approve r1 prod --before\n" in told(olga, "csur", "r1")
 
 
-def test_the_answer_as_data(gated, person):
+def test_the_answer_as_data(gated, olga):
     gated.passes(minutes=10)
-    assert json.loads(person("why", "r1", "-o", "json").out) == {
+    assert json.loads(olga("why", "r1", "-o", "json").out) == {
         "kind": "ClusterStagedUpdateRun",
         "namespace": "",
         "name": "r1",
@@ -77,20 +77,20 @@ def test_the_answer_as_data(gated, person):
     }
 
 
-def test_a_refused_approval_says_what_to_change(gated, person):
+def test_a_refused_approval_says_what_to_change(gated, olga):
     gated.approves("r2", "canary")
     gated.passes(minutes=10)
     gated.removes("runs/r1.yaml")
     rolls_out(gated, "r2")
     gated.passes(minutes=10)
     for asked in (("r2",), ("careq", "r2-canary")):
-        said = told(person, *asked)
+        said = told(olga, *asked)
         assert "an approval is there and does not count: ApprovedBeforeRequested: " in said
         assert "commit it anew with another lastTransitionTime or message" in said
         assert "  next: reconciler approve r2 canary\n" in said
 
 
-def test_a_stuck_cluster_is_told_in_the_member_s_words(rings, person):
+def test_a_stuck_cluster_is_told_in_the_member_s_words(rings, olga):
     rings.member("canary").refuses("exceeded quota: pods")
     rolls_out(rings, "r1")
     rings.passes(minutes=6)
@@ -99,123 +99,134 @@ def test_a_stuck_cluster_is_told_in_the_member_s_words(rings, person):
         "exceeded quota: pods; it is tried again, since 2025-07-22T21:00:00Z (AGE). "
         "Who can unblock it: whoever looks after canary.\n  next: reconciler describe cluster canary\n"
     )
-    assert told(person, "r1") == "r1 (ClusterStagedUpdateRun): Stuck\n" + line
-    assert told(person, "cluster", "canary") == "canary (MemberCluster): Waiting\n" + line
+    assert told(olga, "r1") == "r1 (ClusterStagedUpdateRun): Stuck\n" + line
+    assert told(olga, "cluster", "canary") == "canary (MemberCluster): Waiting\n" + line
     assert (
-        told(person, "crp", "web").splitlines()[1]
+        told(olga, "crp", "web").splitlines()[1]
         == "Run r1: " + line.splitlines()[0][:1].lower() + line.splitlines()[0][1:]
     )
 
 
-def test_a_member_that_is_not_configured_is_the_operator_s(rings, person):
+def test_a_member_that_is_not_configured_is_the_operator_s(rings, olga):
     rings.members["canary"] = None
     rolls_out(rings, "r1")
-    said = told(person, "r1")
+    said = told(olga, "r1")
     assert "NotConfigured" in said
     assert "Who can unblock it: whoever operates the reconciler.\n" in said
 
 
-def test_a_run_that_cannot_be_initialized_names_everything(rings, person):
+def test_a_run_that_cannot_be_initialized_names_everything(rings, olga):
     rolls_out(rings, "r1", strategy="none")
-    said = told(person, "r1")
+    said = told(olga, "r1")
     assert "It cannot be initialized: cannot continue the updateRun" in said
     assert "it is tried again at every commit" in said
     rolls_out(rings, "r2", index=9)
-    assert "this is final: commit a new run" in told(person, "r2")
+    assert "this is final: commit a new run" in told(olga, "r2")
 
 
 @pytest.mark.parametrize(("state", "words"), [("Stop", "It is stopped"), ("Initialize", "It is initialized; its")])
-def test_a_run_that_shall_not_run_names_the_command(rings, person, state, words):
+def test_a_run_that_shall_not_run_names_the_command(rings, olga, state, words):
     rolls_out(rings, "r1", state=state)
-    said = told(person, "r1")
+    said = told(olga, "r1")
     assert said.splitlines()[1].startswith(words)
     assert said.endswith(f"Who can unblock it: {RUNS}.\n  next: reconciler run start r1\n")
 
 
-def test_a_run_that_is_over_says_how(rings, person):
+def test_a_run_that_is_over_says_how(rings, olga):
     rings.breaks("east")
     rolls_out(rings, "r1")
     rolls_out(rings, "r2", "value2")
-    said = told(person, "r1")
+    said = told(olga, "r1")
     assert said.startswith("r1 (ClusterStagedUpdateRun): Superseded\n")
     assert "r2" in said.splitlines()[1]
     rings.heals("east")
     rings.passes()
-    assert told(person, "r2") == (
+    assert told(olga, "r2") == (
         "r2 (ClusterStagedUpdateRun): Succeeded\nAll its stages are completed, since 2025-07-22T21:00:00Z (AGE).\n"
     )
     rolls_out(rings, "r3")
-    assert "it wrote nothing new: its clusters held this content before" in told(person, "r3")
+    assert "it wrote nothing new: its clusters held this content before" in told(olga, "r3")
 
 
-def test_a_run_as_old_as_the_status_branch_names_the_command_that_starts_the_same(world, person):
+def test_a_run_as_old_as_the_status_branch_names_the_command_that_starts_the_same(world, olga):
     world.joins("canary", ring="canary")
     strategy = manifests.strategy(manifests.stage("canary"))
     run = {"runs/r1.yaml": manifests.run("r1"), "strategies/rings.yaml": strategy}
     world.commits({"placements/web.yaml": manifests.placement(), "resources/n.yaml": manifests.namespace(), **run})
-    said = person("why", "r1")
+    said = olga("why", "r1")
     assert said.err == "no status branch yet: reconciler init\n"
     assert "and there is no status branch yet. Who can unblock it: whoever operates the reconciler.\n" in said.out
     assert said.out.endswith("  next: reconciler init\n")
     world.begins()
     world.passes()
-    said = told(person, "r1")
+    said = told(olga, "r1")
     assert "the run is older than the status branch, so it is not started; to start the same, since" in said.lower()
     assert said.endswith("  next: reconciler run create NEW-NAME --placement web --strategy rings\n")
 
 
-def test_a_run_that_the_daemon_has_not_seen(rings, person):
+def test_a_run_that_the_daemon_has_not_seen(rings, olga):
     rings.passes()
     rings.commits("runs/r1.yaml", manifests.run("r1"))
-    said = told(person, "r1")
+    said = told(olga, "r1")
     assert said.splitlines()[1].startswith(
         "It came with commit COMMIT (Ada <ada@example.org>: Change runs/r1.yaml), and the "
     )
     assert said.endswith("  next: reconciler serve\n")
 
 
-def test_a_removed_run_was_withdrawn_and_names_the_way_back(rings, person):
+def test_a_removed_run_was_withdrawn_and_names_the_way_back(rings, olga):
     rolls_out(rings, "r0")
     rolls_out(rings, "r1", "value2")
     rings.removes("runs/r1.yaml")
     rings.passes()
-    said = told(person, "r1")
+    said = told(olga, "r1")
     assert "a withdrawal and not a revert: nothing new starts, and clusters keep what they have" in said
     assert said.endswith(f"Who can unblock it: {RUNS}.\n  next: reconciler rollback r1\n")
 
 
-def test_a_reverted_run_names_the_rollback(rings, person):
+def test_a_reverted_run_names_the_rollback(rings, olga):
     rolls_out(rings, "r0")
     rolls_out(rings, "r1", "value2")
     brought = rings.head()
     rings.reverts(brought)
-    assert "a revert, and the daemon has not begun to go back yet" in told(person, "r1")
+    assert "a revert, and the daemon has not begun to go back yet" in told(olga, "r1")
     rings.passes()
-    said = told(person, "r1")
+    said = told(olga, "r1")
     assert "a revert: run r1-rollback takes its clusters back" in said
     assert said.endswith("  next: reconciler why r1-rollback\n")
-    assert "All its stages are completed" in told(person, "r1-rollback")
+    assert "All its stages are completed" in told(olga, "r1-rollback")
+
+
+def test_what_is_held_says_so_first(gated, olga):
+    gated.rewrites(servers.git(gated.remote, "rev-parse", "main~1"))
+    gated.commits("README.md", "x\n")
+    for asked in (("r1",), ("cluster", "canary"), ("crp", "web"), ("careq", "r1-canary")):
+        lines = told(olga, *asked).splitlines()
+        assert lines[0].endswith("): Held")
+        assert lines[1].startswith("The whole fleet is held: HistoryRewritten: the recorded head COMMIT is not in the ")
+        assert lines[2] == "  next: reconciler acknowledge-rewrite"
+    assert olga("why", "r1").err == ""
 
 
 # -- files that do not count -----------------------------------------------------------------------------------------
 
 
-def test_a_run_in_the_wrong_folder_or_outside_all_is_found(rings, person):
+def test_a_run_in_the_wrong_folder_or_outside_all_is_found(rings, olga):
     rings.commits(
         {"placements/r1.yaml": manifests.run("r1"), "r2.yaml": manifests.run("r2"), "runs/r3.yaml": "r3: [\n"}
     )
-    said = told(person, "r1", code=1)
+    said = told(olga, "r1", code=1)
     assert said.startswith(
         "r1 (ClusterStagedUpdateRun): NotCounted\nplacements/r1.yaml declares it and does not count: "
     )
     assert "WrongFolder" in said
-    assert told(person, "r2", code=1) == (
+    assert told(olga, "r2", code=1) == (
         "r2 (ClusterStagedUpdateRun): NotCounted\n"
         "r2.yaml declares it, and files there are not read: a ClusterStagedUpdateRun belongs below runs/. "
         f"Who can unblock it: {RUNS}.\n  next: git mv r2.yaml runs/\n"
     )
-    assert "runs/r3.yaml mentions it and does not count: runs/r3.yaml:2: InvalidYaml" in told(person, "r3", code=1)
-    said = person("why", "r4")
+    assert "runs/r3.yaml mentions it and does not count: runs/r3.yaml:2: InvalidYaml" in told(olga, "r3", code=1)
+    said = olga("why", "r4")
     assert (said.code, said.out) == (1, "")
     assert (
         said.err
@@ -223,10 +234,10 @@ def test_a_run_in_the_wrong_folder_or_outside_all_is_found(rings, person):
     )
 
 
-def test_a_run_whose_file_broke_later_says_so_first(gated, person):
+def test_a_run_whose_file_broke_later_says_so_first(gated, olga):
     gated.commits("runs/r1.yaml", "kind: [\n")
     gated.passes()
-    lines = told(person, "r1").splitlines()
+    lines = told(olga, "r1").splitlines()
     assert lines[1].startswith(
         "Its own file is broken, so its last good version counts and it starts nothing new: runs/r1.yaml:2"
     )
@@ -236,70 +247,70 @@ def test_a_run_whose_file_broke_later_says_so_first(gated, person):
 # -- a cluster -------------------------------------------------------------------------------------------------------
 
 
-def test_a_cluster_waits_for_its_turn(rings, person):
+def test_a_cluster_waits_for_its_turn(rings, olga):
     rings.breaks("east")
     rolls_out(rings, "r1")
-    said = told(person, "cluster", "west")
+    said = told(olga, "cluster", "west")
     assert "Its turn in stage prod of run r1 has not come: east goes first" in said
     assert said.endswith("  next: reconciler why r1\n")
-    assert "It runs snapshot 0 of placement web by run r1" in told(person, "cluster", "canary")
+    assert "It runs snapshot 0 of placement web by run r1" in told(olga, "cluster", "canary")
 
 
-def test_a_cluster_whose_stage_has_not_begun(gated, person):
-    assert "Its stage prod of run r1 has not begun: stage canary is under way" in told(person, "cluster/east")
+def test_a_cluster_whose_stage_has_not_begun(gated, olga):
+    assert "Its stage prod of run r1 has not begun: stage canary is under way" in told(olga, "cluster/east")
 
 
-def test_a_cluster_that_nothing_was_brought_to(rings, person):
+def test_a_cluster_that_nothing_was_brought_to(rings, olga):
     rings.passes()
-    assert "Placement web chooses it, and no run has brought it anything yet" in told(person, "cluster", "east")
+    assert "Placement web chooses it, and no run has brought it anything yet" in told(olga, "cluster", "east")
     pick = {"placementType": "PickFixed", "clusterNames": ["east"]}
     rings.commits("placements/web.yaml", None)
     rings.commits("placements/web.yaml", manifests.placement(policy=pick))
     rings.passes()
-    assert "No placement that the daemon has recorded chooses it" in told(person, "cluster", "west")
+    assert "No placement that the daemon has recorded chooses it" in told(olga, "cluster", "west")
 
 
 # -- a placement -----------------------------------------------------------------------------------------------------
 
 
-def test_a_change_that_no_run_rolls_out_names_the_command(rings, person):
+def test_a_change_that_no_run_rolls_out_names_the_command(rings, olga):
     rolls_out(rings, "r0")
-    said = told(person, "crp", "web")
+    said = told(olga, "crp", "web")
     assert "Every cluster it chooses runs snapshot 0, its newest" in said
     rings.commits("resources/app/settings.yaml", manifests.config_map("value2"), "Set value2")
     rings.passes()
-    said = told(person, "crp", "web")
+    said = told(olga, "crp", "web")
     made = "Commit COMMIT (Ada <ada@example.org>: Set value2) made snapshot 1"
     assert f"{made}, and no run rolls it out to canary, east, west" in said
     assert "  next: reconciler run create NAME --placement web --strategy rings --snapshot 1\n" in said
 
 
-def test_a_revert_of_resources_moves_no_run(rings, person):
+def test_a_revert_of_resources_moves_no_run(rings, olga):
     rolls_out(rings, "r0")
     rings.commits("resources/app/settings.yaml", manifests.config_map("value2"), "Set value2")
     rolls_out(rings, "r1")
     rings.reverts(servers.git(rings.remote, "log", "--format=%H", "--grep", "Set value2", "main"))
     rings.passes()
-    said = told(person, "crp", "web")
+    said = told(olga, "crp", "web")
     assert "with the content of snapshot 0; a revert of resources moves no run, and no run rolls it out to" in said
 
 
-def test_commits_that_left_the_content_as_it_was_made_no_snapshot(rings, person):
+def test_commits_that_left_the_content_as_it_was_made_no_snapshot(rings, olga):
     rings.commits("resources/app/settings.yaml", "# only a comment\n" + manifests.config_map("value1"))
     rings.passes()
-    assert "1 later commit(s) left what it selects as it was (equal hash), so they made none" in told(person, "crp/web")
+    assert "1 later commit(s) left what it selects as it was (equal hash), so they made none" in told(olga, "crp/web")
     rings.commits("resources/app/settings.yaml", "kind: [\n")
     rings.passes()
-    assert "resources/app/settings.yaml, which it selects, is broken: no new snapshot until" in told(person, "crp/web")
+    assert "resources/app/settings.yaml, which it selects, is broken: no new snapshot until" in told(olga, "crp/web")
 
 
-def test_a_placement_that_is_refused_or_selects_nothing(rings, person):
+def test_a_placement_that_is_refused_or_selects_nothing(rings, olga):
     rings.commits(
         "placements/web.yaml",
         manifests.placement(strategy={"type": "External", "applyStrategy": {"type": "ReportDiff"}}),
     )
     rings.passes()
-    said = told(person, "crp", "web")
+    said = told(olga, "crp", "web")
     assert said.startswith(
         "web (ClusterResourcePlacement): Refused\nNo run of it can be initialized: placements/web.yaml:"
     )
@@ -309,38 +320,38 @@ def test_a_placement_that_is_refused_or_selects_nothing(rings, person):
             "none", resourceSelectors=[{"group": "", "version": "v1", "kind": "Namespace", "name": "x"}]
         ),
     )
-    assert "It selects nothing that is in resources/, so there is no snapshot" in told(person, "crp", "none")
+    assert "It selects nothing that is in resources/, so there is no snapshot" in told(olga, "crp", "none")
 
 
 # -- an approval -----------------------------------------------------------------------------------------------------
 
 
-def test_an_approval_waits_is_early_accepted_or_unused(gated, person):
-    assert told(person, "careq", "r1-canary").startswith("r1-canary (ClusterApprovalRequest): Waiting\n")
-    assert told(person, "careq", "r1-before-prod") == (
+def test_an_approval_waits_is_early_accepted_or_unused(gated, olga):
+    assert told(olga, "careq", "r1-canary").startswith("r1-canary (ClusterApprovalRequest): Waiting\n")
+    assert told(olga, "careq", "r1-before-prod") == (
         "r1-before-prod (ClusterApprovalRequest): NotOpen\n"
         "The gate before stage prod of run r1 is not open yet.\n  next: reconciler why r1\n"
     )
     gated.approves("r1", "prod", name="r1-before-prod")
-    assert "the approval that is there counts for nothing" in told(person, "careq", "r1-before-prod")
+    assert "the approval that is there counts for nothing" in told(olga, "careq", "r1-before-prod")
     gated.approves("r1", "canary")
     gated.passes(minutes=10)
-    assert told(person, "careq", "r1-canary") == (
+    assert told(olga, "careq", "r1-canary") == (
         "r1-canary (ClusterApprovalRequest): Accepted\n"
         "The gate after stage canary of run r1 was approved by Olga <olga@example.org> in commit COMMIT, "
         "since 2025-07-22T21:00:00Z (AGE).\n"
     )
     gated.approves("r7", "canary")
-    assert "No gate that the daemon knows has this name" in told(person, "careq", "r7-canary")
+    assert "No gate that the daemon knows has this name" in told(olga, "careq", "r7-canary")
     gated.removes("runs/r1.yaml")
     gated.passes()
     assert "Run r1 is over (Withdrawn): the gate before stage prod of run r1 is never passed" in told(
-        person, "careq", "r1-before-prod"
+        olga, "careq", "r1-before-prod"
     )
 
 
-def test_what_why_is_not_asked_of(rings, person):
-    said = person("why", "crs", "web-0-snapshot")
+def test_what_why_is_not_asked_of(rings, olga):
+    said = olga("why", "crs", "web-0-snapshot")
     assert said.code == 2
     assert "why is asked of runs, clusters, placements and approvals" in said.err
-    assert person("why", "r1", "-o", "xml").code == 2
+    assert olga("why", "r1", "-o", "xml").code == 2
