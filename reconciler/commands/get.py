@@ -48,6 +48,7 @@ def get(
     if what[0].lower() in PROBLEMS:
         if what[1:] or watch or selector:
             raise UsageError("problems are shown all, and once: give no name, no -l and no -w")
+        options.one_of("-o", output, tuple(one for one in _OUTPUTS if one != "name"))
         return showing.show_problems(open_reading(repo, branch, status_branch, offline=offline), look)
     questions = _questions(what)
     if any(names for _, names in questions) and (selector or all_namespaces):

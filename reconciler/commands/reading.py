@@ -107,6 +107,19 @@ def run_noun(namespace: str) -> Noun:
     return noun_of("stagedupdaterun" if namespace else "clusterstagedupdaterun")
 
 
+def run_named(word: str, namespace: str) -> tuple[Noun, str, str]:
+    """Read `NAME` or `NOUN/NAME` of a run; return its kind, its namespace and its name.
+
+    Raises:  UsageError for a noun that is no run's.
+    """
+    if "/" not in word:
+        return run_noun(namespace), namespace, word
+    noun, name = split(word, None)
+    if not noun.kind.endswith("StagedUpdateRun"):
+        raise UsageError(f"{word} is no run: write NAME, csur/NAME or sur/NAME")
+    return noun, place(noun, namespace), name
+
+
 def find_run(fleet: Fleet, noun: Noun, namespace: str, name: str) -> tuple[Declared | None, RunStatus | None]:
     """Return a run as declared and as recorded: the declared one's own record, else the newest of that name."""
     declared = fleet.derivation.view.find(noun.kind, namespace, name)

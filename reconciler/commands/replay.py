@@ -31,10 +31,11 @@ def replay(
     offline: options.Offline = False,
 ) -> int:
     """Print a run's status as its events make it; exit code 1 when the stored one differs."""
-    from reconciler.commands import FAILED, OK, present, telling  # noqa: PLC0415
+    from reconciler.commands import FAILED, OK, present, reading, telling  # noqa: PLC0415
     from reconciler.status_branch import layout, store  # noqa: PLC0415
 
     until = _moment(as_of)
+    _, namespace, run = reading.run_named(run, namespace)
     status = _status(repo, branch, status_branch, offline=offline)
     folder = _folder(status, run, namespace)
     if folder is None:

@@ -21,7 +21,7 @@ def register(application: typer.Typer) -> None:
 
 
 def tree(
-    run: Annotated[str, typer.Argument(help="The run's name.")],
+    run: Annotated[str, typer.Argument(help="The run's name, or csur/NAME, sur/NAME.")],
     namespace: options.Namespace = "",
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on until the run ends.")] = False,
     timeout: Annotated[str, typer.Option("--timeout", help="How long to watch: 90s, 5m (default: no end).")] = "",
@@ -34,7 +34,7 @@ def tree(
     from reconciler.commands import OK, present, reading  # noqa: PLC0415
 
     limit = reading.parse_timeout(timeout) if timeout else None
-    noun = reading.run_noun(namespace)
+    noun, namespace, run = reading.run_named(run, namespace)
     fleet = reading.open_reading(repo, branch, status_branch, offline=offline, tell_holds=watch)
     if reading.find_run(fleet, noun, namespace, run) == (None, None):
         return reading.not_found(fleet, noun, run, namespace)

@@ -17,6 +17,7 @@ from reconciler import clock
 from reconciler.commands import run
 from tests import manifests, servers
 from tests.commands.conftest import NAMESPACE
+from tests.world import World
 
 PREFIX = "kubernetes-fleet.io/"
 
@@ -177,6 +178,7 @@ def test_nothing_found_is_no_failure(command, asked, words):
         "csur,",
         "problems csur",
         "problems -w",
+        "problems -o name",
     ],
 )
 def test_a_question_that_makes_no_sense_is_a_usage_error(command, wrong):
@@ -205,6 +207,16 @@ def test_a_run_whose_file_is_gone_is_shown_with_all_only_and_marked(command, mom
     assert datetime.fromisoformat(body["metadata"]["deletionTimestamp"]).timestamp() == int(time)
     described = command("removed", "describe", "csur", "example-run", "--all").out
     assert f"Removed By:   {cleaned} Ada <ada@example.org>: Clean up\n" in described
+
+
+def test_a_placement_that_was_removed_and_what_it_had_are_marked(rings: World, ask):
+    rings.passes()
+    commit = rings.removes("placements/web.yaml")
+    rings.passes()
+    assert ask(rings.remote, "get", "crp").err == "No resources found\n"
+    for noun in ("crp", "crs", "csps"):
+        [row] = ask(rings.remote, "get", noun, "--all", "--no-headers").out.splitlines()
+        assert row.split()[-1] == commit[:7]
 
 
 def test_problems_are_listed_by_file_and_line(command):

@@ -40,6 +40,7 @@ def test_problems_list_the_holds_that_the_status_branch_holds(asking, ask: Comma
     asking.passes()
     [problem] = json.loads(ask(asking.remote, "get", "problems", "-o", "json").out)["problems"]
     assert (problem["path"], problem["rule"]) == ("main", "HistoryRewritten")
+    assert problem["message"].startswith("the recorded head ")  # the rule is told once
 
 
 def test_an_acknowledged_rewrite_waits_for_the_daemon_only(asking, ask: Command):

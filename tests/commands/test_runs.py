@@ -75,6 +75,15 @@ def test_a_run_that_is_nowhere_is_not_found(command):
         )
 
 
+@pytest.mark.parametrize("asked", ["tree", "replay"])
+def test_a_run_may_be_named_with_its_noun(command, asked):
+    assert command("done", asked, "csur/example-run").out == command("done", asked, "example-run").out != ""
+    namespaced = command("done", asked, "sur/web-app-rollout-v1-21", "-n", NAMESPACE).out
+    assert namespaced == command("done", asked, "web-app-rollout-v1-21", "-n", NAMESPACE).out != ""
+    for wrong in ("crp/example-placement", "csur/", "nope/x"):
+        assert command("done", asked, wrong).code == 2
+
+
 # -- watching the tree --------------------------------------------------------------------------------------------
 
 
