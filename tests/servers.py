@@ -99,6 +99,8 @@ class HttpServer:
     """Every request is accepted and never answered."""
     redirects_to: str | None = None
     """Every request is sent to this URL, plus its own path."""
+    date: str | None = None
+    """What the server's clock says in every answer; None: the truth."""
     loses_push_replies: bool = False
     """A push is carried out, then the connection is cut instead of answering."""
     requests: list[tuple[str, Mapping[str, str]]] = field(default_factory=list)
@@ -134,6 +136,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self._serve()
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        return self.state.date or super().date_time_string(timestamp)
 
     def log_message(self, *_: object) -> None:
         """A test's output is its own."""

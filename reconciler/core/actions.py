@@ -133,8 +133,8 @@ class ObjectResult:
 class Report:
     """What a delivery knows of a target: the hash the member says was delivered completely (None: none), and health.
 
-    `results` holds only the objects that are not well, worst first. `pause_seconds` is for how long the member asked
-    not to be asked again; it is no part of what is known.
+    `results` holds only the objects that are not well, worst first. No part of what is known are `pause_seconds`, for
+    how long the member asked not to be asked again, and `date`, the moment by the member's own clock.
     """
 
     complete: str | None
@@ -143,6 +143,7 @@ class Report:
     message: str = ""
     results: tuple[ObjectResult, ...] = ()
     pause_seconds: float = field(default=0.0, compare=False, repr=False)
+    date: datetime | None = field(default=None, compare=False, repr=False)
 
     @property
     def healthy(self) -> bool:

@@ -25,10 +25,11 @@ from reconciler.core.actions import (
     Withdraw,
 )
 from reconciler.core.events import ClusterReported, Event
-from reconciler.core.model import Commit, Key, Problem, Run, format_duration
+from reconciler.core.model import Commit, Key, Problem, Run
 from reconciler.core.rollout import Declarations, Plan, Waiting, absorbed, plan
 from reconciler.core.status import Pin, PlacementState, Record, RunStatus
 from reconciler.daemon import guards
+from reconciler.daemon.clocks import Clocks
 from reconciler.daemon.derive import Derivation, verified
 from reconciler.daemon.findings import findings
 from reconciler.daemon.guards import HeldError
@@ -45,7 +46,6 @@ from reconciler.status_branch import store
 logger = structlog.get_logger()
 
 _REMOTE_PUSH_SECONDS = 2.0
-_SKEW = timedelta(minutes=1)
 _FRESH_SECONDS = 15.0
 _CONTENTS = 20
 """How many runs' contents are held ready for the workers."""
@@ -80,6 +80,7 @@ class Reconciler:
         self._plans: dict[Key, Plan] = {}
         self._planned_head = ""
         self._guard = guards.StatusGuard(mirror, settings.status_branch)
+        self._clocks = Clocks()
         self._fences = guards.Fences(self._record_of)
         self.closing = False
         self._unwell = False
@@ -128,6 +129,7 @@ class Reconciler:
 
     def _pass(self, outcomes: tuple[Outcome, ...]) -> Pass:
         heads = self.mirror.heads()
+        self._clocks.hear_remote(self.mirror.date, self.clock.now())
         if any(self.mirror.tip(branch) != heads.get(branch) for branch in self.mirror.branches):
             heads = self.mirror.fetch(heads)
         status = self._read_status(heads.get(self.settings.status_branch))
@@ -225,6 +227,7 @@ class Reconciler:
         self._holds = {}
         for outcome in outcomes:
             self._fences.note(outcome)
+            self._clocks.hear_member(outcome.target.cluster, outcome.report.date, outcome.observed_at)
         for key in self._keys(status):
             if why := guards.held(status, key, self.derivation.view) or self._fences.held(key):
                 self._holds[key] = why
@@ -262,18 +265,10 @@ class Reconciler:
             candidates=self.derivation.candidates(),
             started_after=fleet.started_after,
             rewritten_at=max((view.joints.get(one, -1) for one in fleet.acknowledged), default=-1),
-            clock_problem=self._clock_problem(status),
+            clock_problem=self._clocks.problem(codec.decode_time(status.time), wall()),
             deadline=timedelta(seconds=self.settings.stage_deadline_seconds),
             grace=timedelta(seconds=self.settings.removal_grace_period_seconds),
         )
-
-    def _clock_problem(self, status: store.Status) -> str:
-        """Say that waits hold while the newest status is more than a minute in the future of our wall clock."""
-        ahead = codec.decode_time(status.time) - wall()
-        if ahead <= _SKEW:
-            return ""
-        told = format_duration(timedelta(seconds=round(ahead.total_seconds())))
-        return f"the newest status commit is {told} ahead of this clock: no wait passes until they agree"
 
     def _problems(self) -> tuple[Problem, ...]:
         head = self.derivation.view.head

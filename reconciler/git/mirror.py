@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Protocol, Self
 
@@ -67,6 +68,8 @@ class Mirror:
         self.git = Git(directory=directory / "repository.git", profile=profile, url=parse_url(url))
         self._lock: IO[bytes] | None = None
         self._tips: dict[str, str] = {}
+        self.date: datetime | None = None
+        """What the remote's own clock said when it was last asked; None where the transport does not tell."""
 
     @classmethod
     def open(
@@ -110,7 +113,8 @@ class Mirror:
 
     def heads(self) -> Heads:
         """Ask the remote where its branches are: one `ls-remote` with full names; raises GitError."""
-        return _heads(self.git, self.push_url, self.branches)
+        heads, self.date = _heads(self.git, self.push_url, self.branches)
+        return heads
 
     def fetch(self, heads: Heads | None = None) -> Heads:
         """Bring the whole history of the branches that moved, and return the tips now held.
@@ -269,12 +273,13 @@ def _remove_leftovers(repository: Path, *, alone: bool) -> None:
             path.unlink(missing_ok=True)
 
 
-def _heads(git: Git, remote: str, branches: tuple[str, ...]) -> dict[str, str]:
+def _heads(git: Git, remote: str, branches: tuple[str, ...]) -> tuple[dict[str, str], datetime | None]:
     names = [f"refs/heads/{branch}" for branch in branches]
-    answer = git.run("ls-remote", "--quiet", "--", remote, *names, timeout=_LOOK).decode(errors="replace")
-    found = {name: sha for sha, _, name in (line.partition("\t") for line in answer.split("\n"))}
+    answer, date = git.ask("ls-remote", "--quiet", "--", remote, *names, timeout=_LOOK)
+    lines = answer.decode(errors="replace").split("\n")
+    found = {name: sha for sha, _, name in (line.partition("\t") for line in lines)}
     # git takes the names for patterns: exact ones only
-    return {branch: found[name] for branch, name in zip(branches, names, strict=True) if name in found}
+    return {branch: found[name] for branch, name in zip(branches, names, strict=True) if name in found}, date
 
 
 def _fetch(git: Git, remote: str, branches: list[str], prefix: str) -> None:
@@ -306,7 +311,7 @@ class Local:
 
     def heads(self) -> Heads:
         """Ask the remote where its branches are; raises GitError."""
-        return _heads(self.git, self.push_url, self.branches)
+        return _heads(self.git, self.push_url, self.branches)[0]
 
     def fetch(self) -> Heads:
         """Bring the two branches into `refs/remotes/origin/`; where there is no remote, look at them again."""

@@ -17,6 +17,8 @@ import signal
 import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import IO, Any
@@ -177,6 +179,15 @@ class Git:
 
         Raises GitError when git fails, or does not finish in time and is killed with everything it started.
         """
+        return self._run(*args, stdin=stdin, timeout=timeout, environment=environment)[0]
+
+    def _run(
+        self,
+        *args: str,
+        stdin: bytes | None = None,
+        timeout: float,
+        environment: Mapping[str, str] | None = None,
+    ) -> tuple[bytes, str]:
         options = ("--git-dir", str(self.directory.absolute()), *_OPTIONS[self.profile], *self._remote_options())
         variables = {**self._environment(), **(environment or {})}
         return _run(
@@ -188,6 +199,16 @@ class Git:
             where=self.where or self.directory,
             profile=self.profile,
         )
+
+    def ask(self, *args: str, timeout: float = 60.0) -> tuple[bytes, datetime | None]:
+        """Run a command that asks the remote; return its stdout, and what the remote's clock said (http alone tells).
+
+        Raises GitError as `run`. The trace in which git shows the answer's headers is never kept or shown.
+        """
+        if self.url is None or self.url.protocol not in ("http", "https"):
+            return self.run(*args, timeout=timeout), None
+        stdout, stderr = self._run(*args, timeout=timeout, environment=_TRACED)
+        return stdout, _date_of(stderr)
 
     def test(self, *args: str, timeout: float = 60.0) -> bool:
         """Run a command that answers by exit code 0 or 1; raises GitError for any other."""
@@ -262,6 +283,25 @@ _HELPER = (
     'printf "username=%s\\npassword=%s\\n" "$RECONCILER_GIT_USERNAME" "$p"; }; f'
 )
 
+_TRACED = {"GIT_TRACE_CURL": "1", "GIT_TRACE_CURL_NO_DATA": "1"}
+_TRACE = re.compile(r"^\d\d:\d\d:\d\d\.\d+ \S+ .*\n?", re.MULTILINE)
+_DATE = re.compile(r"^\d\d:\d\d:\d\d\.\d+ \S+ +<= Recv header: date: (.+)$", re.MULTILINE | re.IGNORECASE)
+
+
+def _untraced(words: str) -> str:
+    """Return what git said without the trace of its requests."""
+    return _TRACE.sub("", words)
+
+
+def _date_of(trace: str) -> datetime | None:
+    """Return the moment that the last answer named; None for none, or one that cannot be read."""
+    found = _DATE.findall(trace)
+    try:
+        return parsedate_to_datetime(found[-1].strip()).astimezone(UTC) if found else None
+    except (ValueError, OverflowError):
+        return None
+
+
 _FOREIGN = ("GIT_PYTHON_",)  # GitPython's own, which git does not know
 
 # of a person's environment: who they are, their configuration, how they prove it
@@ -328,7 +368,7 @@ def _run(
     timeout: float,
     where: Path,
     profile: Profile,
-) -> bytes:
+) -> tuple[bytes, str]:
     command = (_program("git"), *args)
     process = _start((*_without_inherited(environment, profile), *command), environment, where, profile)
     try:
@@ -340,8 +380,8 @@ def _run(
         _kill(process, profile)
         raise
     if process.returncode:
-        raise GitError(verb, process.returncode, stderr.decode(errors="replace"))
-    return bytes(stdout)
+        raise GitError(verb, process.returncode, _untraced(stderr.decode(errors="replace")))
+    return bytes(stdout), stderr.decode(errors="replace")
 
 
 def _start(command: tuple[str, ...], environment: Mapping[str, str], where: Path, profile: Profile) -> Any:
@@ -419,7 +459,7 @@ def discover(where: Path) -> tuple[Git, bool]:
         raise UsageError(f"{where} is not a directory, so it is no git repository")
     args = (*_OPTIONS[PERSON], "rev-parse", "--is-bare-repository", "--absolute-git-dir", "--show-cdup")
     try:
-        answer = _run(args, verb="rev-parse", environment={}, stdin=None, timeout=10.0, where=where, profile=PERSON)
+        answer, _ = _run(args, verb="rev-parse", environment={}, stdin=None, timeout=10.0, where=where, profile=PERSON)
     except GitError as error:
         raise UsageError(f"{where} is not a git repository that can be read: {error}") from error
     bare, directory, *up = os.fsdecode(answer).split("\n")

@@ -226,3 +226,37 @@ def test_key_and_hosts_files_may_have_odd_names(ssh, remote, clone, tmp_path, mo
     monkeypatch.setenv("RECONCILER_SSH_KNOWN_HOSTS_FILE", str(folder / "known hosts"))
     with opened(tmp_path, ssh.url(remote)) as mirror:
         assert mirror.fetch() == {"main": servers.git(clone, "rev-parse", "main")}
+
+
+# -- the remote's clock ----------------------------------------------------------------------------------------
+
+
+def test_what_the_clock_of_an_http_server_says_is_heard(guarded, remote, tmp_path, monkeypatch):
+    monkeypatch.setenv("RECONCILER_GIT_USERNAME", "deploy")
+    monkeypatch.setenv("RECONCILER_GIT_PASSWORD", "s3cr3t:ü")
+    with opened(tmp_path, f"{guarded.url}/{remote.name}") as mirror:
+        assert mirror.date is None
+        for date, heard in (
+            ("Wed, 21 Oct 2015 07:28:00 GMT", datetime(2015, 10, 21, 7, 28, tzinfo=UTC)),
+            ("yesterday", None),
+            ("Fri, 31 Dec 9999 23:59:00 -2359", None),
+        ):
+            guarded.date = date
+            mirror.heads()
+            assert mirror.date == heard
+
+
+def test_a_refusal_is_told_without_the_headers_that_led_to_it(guarded, remote, tmp_path, monkeypatch):
+    monkeypatch.setenv("RECONCILER_GIT_USERNAME", "deploy")
+    monkeypatch.setenv("RECONCILER_GIT_PASSWORD", "wrong")
+    with opened(tmp_path, f"{guarded.url}/{remote.name}") as mirror, pytest.raises(GitError) as error:
+        mirror.heads()
+    assert "Authentication failed" in str(error.value)
+    for word in ("header", "wrong", "Info:", "http.c"):
+        assert word not in error.value.stderr
+
+
+def test_a_remote_that_is_a_path_has_no_clock(remote, clone, tmp_path):
+    with opened(tmp_path, str(remote)) as mirror:
+        mirror.heads()
+        assert mirror.date is None

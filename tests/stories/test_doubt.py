@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,12 +11,13 @@ import pytest
 from reconciler.commands import run as command_line
 from reconciler.commands.opening import open_fleet
 from reconciler.daemon import anchor, derive
+from reconciler.daemon.clocks import Clocks
 from reconciler.errors import RefusedError
 from reconciler.git.mirror import Mirror
 from reconciler.settings import Settings
 from tests import manifests, servers
 from tests.manifests import run, stage, strategy
-from tests.world import World, encoded
+from tests.world import BEGIN, World, encoded
 
 
 @pytest.fixture
@@ -428,6 +430,47 @@ def test_no_wait_passes_while_the_status_is_over_a_minute_ahead_of_our_clock(rin
     assert "no wait passes until they agree" in rings.status().files["README.md"].decode()
     behind = timedelta(minutes=1)
     rings.passes(minutes=1)
+    assert rings.run("web-1").end == "Succeeded"
+
+
+@pytest.mark.parametrize(
+    ("remote", "members", "problem"),
+    [
+        pytest.param(61, {}, "the clock of the repository's server is 1m1s ahead of this clock", id="the remote ahead"),
+        pytest.param(-61, {}, "the clock of the repository's server is 1m1s behind this clock", id="the remote behind"),
+        pytest.param(60, {}, "", id="the remote a minute ahead"),
+        pytest.param(
+            None, {"a": 90}, "the clock of 1 of 1 members (a) is 1m30s ahead of this clock", id="the only member"
+        ),
+        pytest.param(0, {"a": 90, "b": 0}, "", id="one of two members"),
+        pytest.param(
+            0, {"a": -90, "b": 0, "c": -100}, "the clock of 2 of 3 members (a) is 1m30s behind this clock", id="most"
+        ),
+        pytest.param(0, {"a": None}, "", id="a member that does not tell"),
+    ],
+)
+def test_clocks_agree_unless_the_remote_or_most_members_are_over_a_minute_off(remote, members, problem):
+    def at(seconds):
+        return None if seconds is None else BEGIN + timedelta(seconds=seconds)
+
+    clocks = Clocks()
+    clocks.hear_remote(at(remote), BEGIN)
+    for name, seconds in members.items():
+        clocks.hear_member(name, at(seconds), BEGIN)
+    assert clocks.problem(BEGIN, BEGIN) == (f"{problem}: no wait passes until they agree" if problem else "")
+
+
+def test_no_wait_passes_while_the_clocks_of_the_members_disagree_with_ours(rings: World, monkeypatch):
+    rings.commits("strategies/rings.yaml", strategy(stage("canary", wait="1h"), stage("prod")))
+    rings.commits("runs/web-1.yaml", run("web-1"))
+    hands, off = rings.daemons[0].hands, timedelta(minutes=2)
+    asked = hands._ask
+    monkeypatch.setattr(hands, "_ask", lambda action: replace(asked(action), date=rings.clock.now() + off))
+    rings.passes(minutes=62)
+    assert rings.gate("web-1", "canary", kind="TimedWait").passed_at is None
+    assert "no wait passes until they agree" in rings.status().files["README.md"].decode()
+    rings.restarts()
+    rings.passes(minutes=2)
     assert rings.run("web-1").end == "Succeeded"
 
 

@@ -6,6 +6,8 @@ Tries again, and when, are the workers' business; a pause that the member asks f
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlencode
@@ -64,11 +66,20 @@ class Connection:
         self._lock = threading.Lock()
         self._way: _Way | None = None
         self._not_before = 0.0
+        self._heard: tuple[datetime, float] | None = None
 
     @property
     def server(self) -> str:
         """The member's address."""
         return self._open()[0].server
+
+    @property
+    def date(self) -> datetime | None:
+        """What the member's own clock says now, by its last answer and the time since; None before the first."""
+        if self._heard is None:
+            return None
+        date, at = self._heard
+        return date + timedelta(seconds=monotonic() - at)
 
     def request(
         self,
@@ -155,6 +166,8 @@ class Connection:
             if isinstance(error, _NO_WAY_IN):
                 self._forget(way)
             raise TemporaryError(f"{access.server}: {_why(error)}") from error
+        if (date := _date_of(response.headers.get("Date", ""))) is not None:
+            self._heard = date, monotonic()
         self._note_a_pause(access, answer, response.headers.get("Retry-After", ""))
         return answer
 
@@ -194,6 +207,14 @@ def _answer(response: urllib3.BaseHTTPResponse) -> Answer:
         raise AnswerTooLarge(f"the member's answer is larger than {MAX_ANSWER_BYTES} bytes; the rest was not read")
     response.release_conn()
     return Answer(status=response.status, body=body)
+
+
+def _date_of(text: str) -> datetime | None:
+    """Return the moment that a `Date` header names; None for one that cannot be read."""
+    try:
+        return parsedate_to_datetime(text).astimezone(UTC) if text else None
+    except (ValueError, OverflowError):
+        return None
 
 
 def _why(error: Exception) -> str:

@@ -78,7 +78,7 @@ class KubernetesDelivery:
             return call()
 
         try:
-            return answered(identified)
+            return replace(answered(identified), date=self._store.api.connection.date)
         except UsageError as error:
             return Report(complete=None, reason=Reason.NOT_CONFIGURED, message=line(str(error)))
 

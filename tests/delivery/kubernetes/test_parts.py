@@ -3,17 +3,19 @@
 import base64
 import hashlib
 import json
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from reconciler.core.actions import Reason, Report
+from reconciler.core.actions import Fence, Reason, Report
 from reconciler.core.model import PLACEMENT_GROUP, Key
-from reconciler.delivery import workers
+from reconciler.delivery import open_delivery, workers
 from reconciler.delivery.kubernetes import fields, inventories, names
 from reconciler.delivery.kubernetes.manifests import sent
 from reconciler.delivery.kubernetes.unwell import ServerTrouble, Status, Unwell, unwell
 from reconciler.delivery.kubernetes.waves import in_waves
 from reconciler.delivery.workers import _Job
+from tests import servers
 
 A = Key(group="", kind="ConfigMap", namespace="shop", name="a")
 SECRET = Key(group="", kind="Secret", namespace="shop", name="a")
@@ -252,3 +254,23 @@ def test_a_worker_waits_as_long_as_the_member_asked():
     report = Report(complete=None, reason=Reason.UNREACHABLE, pause_seconds=30)
     job.settle(report, hash_wanted="x", now=100.0, look=1.0, jitter=workers.full_jitter)
     assert job.due == 130.0
+
+
+def test_what_a_members_clock_says_comes_with_every_report(tmp_path):
+    """Also with one that it does not know us; a member that never answered says nothing."""
+    told = datetime(2015, 10, 21, 7, 28, tzinfo=UTC)
+    with servers.http_server(tmp_path, user="nobody") as server:
+        server.date = "Wed, 21 Oct 2015 07:28:00 GMT"
+        user, cluster = {"name": "a", "user": {"token": "t"}}, {"name": "a", "cluster": {"server": server.url}}
+        context = {"name": "a", "context": {"cluster": "a", "user": "a"}}
+        body = {"clusters": [cluster], "users": [user], "contexts": [context], "current-context": "a"}
+        config = tmp_path / "config"
+        config.write_text(json.dumps({"apiVersion": "v1", "kind": "Config", **body}))
+        asked = {"type": "kubernetes", "kubeconfig": str(config), "insecureAllowHttp": True}
+        fence = Fence(repository="r", epoch=1, seq=1)
+        placement = Key(group=PLACEMENT_GROUP, kind="ClusterResourcePlacement", name="web")
+        report = open_delivery("a", asked).withdraw(placement, fence)
+        assert report.reason is Reason.UNAUTHORIZED
+        assert report.date is not None
+        assert told <= report.date < told + timedelta(minutes=1)
+    assert open_delivery("a", asked).withdraw(placement, fence).date is None
