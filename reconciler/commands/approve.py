@@ -21,7 +21,7 @@ def register(application: typer.Typer) -> None:
 
 @options.writing
 def approve(
-    run: Annotated[str, typer.Argument(help="The run's name.")],
+    run: Annotated[str, typer.Argument(help="The run's name, or csur/NAME, sur/NAME.")],
     stage: Annotated[str, typer.Argument(help="The stage whose gate is to pass.")],
     where: options.Writing,
     namespace: options.Namespace = "",
@@ -30,14 +30,19 @@ def approve(
 ) -> None:
     """Commit an approval for a gate that is open now."""
     from reconciler.clock import wall  # noqa: PLC0415
+    from reconciler.commands import reading  # noqa: PLC0415
     from reconciler.commands.writing import commit, open_to_write, status_of  # noqa: PLC0415
     from reconciler.redact import text  # noqa: PLC0415
 
     fleet = open_to_write(where)
-    status, found, gate = _gate(status_of(fleet, "no gate is open"), run, stage, namespace, before=before)
-    known = _given(fleet, status, found, gate)
-    if known:
-        typer.echo(text(f"stage {stage} of run {run} is approved already, by {known}: nothing to do"))
+    known = status_of(fleet, "no gate is open")
+    noun, namespace, run = reading.run_named(run, namespace)
+    if reading.find_run(fleet, noun, namespace, run) == (None, None):
+        raise typer.Exit(reading.not_found(fleet, noun, run, namespace))
+    status, found, gate = _gate(known, run, stage, namespace, before=before)
+    given = _given(fleet, status, found, gate)
+    if given:
+        typer.echo(text(f"stage {stage} of run {run} is approved already, by {given}: nothing to do"))
         return
     path = _file(fleet.derivation.view, status.key, gate.request)
     body = _approval(status, found, gate, message, wall().strftime("%Y-%m-%dT%H:%M:%SZ"))
@@ -84,7 +89,7 @@ def _gate(
     ]
     if not runs:
         raise RefusedError(
-            f"the daemon has not seen a run {name}" + (f" in namespace {namespace}" if namespace else "")
+            f"the daemon has not recorded run {name} yet, so no gate is open: see reconciler tree {name}"
         )
     run = max(runs, key=lambda one: one.position)
     if run.end is not None:

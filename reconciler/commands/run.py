@@ -91,7 +91,7 @@ def check_run(view: "View", name: str, placement: str, strategy: str, snapshot: 
         raise RefusedError(f"there is a run {name}{where} already: choose another name")
     found = view.find(placement_kind, namespace, placement)
     if found is None:
-        raise RefusedError(f"there is no {placement_kind} {placement}{where}")
+        raise RefusedError(f"there is no {placement_kind} {placement}{where}{_elsewhere(view, placement)}")
     if view.find(f"{prefix}StagedUpdateStrategy", namespace, strategy) is None:
         raise RefusedError(f"there is no {prefix}StagedUpdateStrategy {strategy}{where}")
     snapshots = view.snapshots.get(found.uid, [])
@@ -101,6 +101,13 @@ def check_run(view: "View", name: str, placement: str, strategy: str, snapshot: 
         which = f"no snapshot {snapshot}" if snapshot else "no snapshot yet"
         raise RefusedError(f"{placement_kind} {placement}{where} has {which}; there are: {there}")
     return chosen[-1].hash
+
+
+def _elsewhere(view: "View", placement: str) -> str:
+    """Return where placements of that name are, and how to name one."""
+    found = sorted(one.key.namespace for one in view.placements() if one.key.name == placement)
+    places = [f"in namespace {one}: -n {one}" if one else "in no namespace: leave -n out" for one in found]
+    return f"; there is one {', or '.join(places)}" if places else ""
 
 
 def run_body(

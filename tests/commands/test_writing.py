@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests import manifests, servers
-from tests.commands.conftest import Command
+from tests.commands.conftest import NAMESPACE, Command
 from tests.world import World
 
 PATH = "approvals/web-1-canary.yaml"
@@ -60,6 +60,24 @@ def test_nothing_is_written_into_a_file_with_other_approvals(asking: World, ask:
     assert said.code == 4
     assert said.err == (
         f"reconciler: {PATH} holds other approvals as well: add this one, or change its condition, by hand\n"
+    )
+
+
+def test_a_run_or_a_placement_that_is_elsewhere_is_hinted_at(command):
+    said = command("waiting", "approve", "web-app-rollout-v1-21", "canary")
+    assert (said.code, said.out) == (1, "")
+    assert (
+        said.err.splitlines()[1] == f"hint: there is sur web-app-rollout-v1-21 in namespace {NAMESPACE}: -n {NAMESPACE}"
+    )
+    said = command("waiting", "run", "create", "x", "--placement", "web-app-placement", "--strategy", "s")
+    assert (said.code, said.out) == (4, "")
+    assert said.err == (
+        "reconciler: there is no ClusterResourcePlacement web-app-placement; there is one in namespace "
+        f"{NAMESPACE}: -n {NAMESPACE}\n"
+    )
+    assert command("merged", "approve", "example-run", "canary").err == (
+        "reconciler: the daemon has not recorded run example-run yet, so no gate is open: see reconciler tree "
+        "example-run\n"
     )
 
 
