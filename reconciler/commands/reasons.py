@@ -230,9 +230,8 @@ _HELPERS = {
 
 def why_in_flight(run: RunStatus, stage: StageFacts, cluster: ClusterFacts) -> Because:
     """Say what a cluster is waited for, in the member's words, and since when it is stuck."""
-    words = " ".join(one for one in (cluster.object, cluster.message) if one)
-    doing = cluster.reason or ("Delivering" if cluster.hash else "Removing")
-    heard = f"{doing}: {words}" if words else str(doing)
+    doing = str(cluster.reason or ("Delivering" if cluster.hash else "Removing"))
+    heard = ": ".join(one for one in (doing, cluster.object, cluster.message) if one)
     stuck = " is stuck" if cluster.is_stuck else ""
     overdue = f", overdue since {timestamp(cluster.overdue_at)}" if cluster.overdue_at is not None else ""
     where = f"cluster {cluster.name} in stage {stage.name} of run {run.key.name}"

@@ -30,6 +30,8 @@ SNAPSHOT_API_VERSION = f"{PLACEMENT_GROUP}/v1"
 
 _SHOWN = 3
 """How many stuck clusters a message names."""
+_WORDS = 500
+"""Characters of what one member said that a message repeats."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,15 +99,22 @@ def _stopping(run: RunStatus) -> Condition:
 
 def _stuck(run: RunStatus) -> Condition | None:
     stage = run.stage
-    names = [one.name for one in stage.clusters if one.is_stuck] if stage is not None else []
-    if stage is None or not names:
+    stuck = [one for one in stage.clusters if one.is_stuck] if stage is not None else []
+    if stage is None or not stuck:
         return None
-    shown = ", ".join(names[:_SHOWN]) + ("..." if len(names) > _SHOWN else "")
+    shown = ", ".join(one.name for one in stuck[:_SHOWN]) + ("..." if len(stuck) > _SHOWN else "")
     message = (
         f"The updateRun is stuck waiting for {shown} cluster(s) in stage {stage.name} to finish updating, "
         "please check placement status for potential errors"
     )
-    return _progressing("False", "UpdateRunStuck", message)
+    words = "; ".join(_member_words(one) for one in stuck[:_SHOWN] if one.reason is not None)
+    return _progressing("False", "UpdateRunStuck", f"{message}: {words}" if words else message)
+
+
+def _member_words(cluster: ClusterFacts) -> str:
+    """Return what a member last said, with its name: the reason, the object, and its own words, cut where too long."""
+    text = ": ".join(one for one in (cluster.name, str(cluster.reason), cluster.object, cluster.message) if one)
+    return text if len(text) <= _WORDS else text[: _WORDS - 1] + "…"
 
 
 def _waiting(run: RunStatus) -> Condition | None:

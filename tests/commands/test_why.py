@@ -95,8 +95,8 @@ def test_a_stuck_cluster_is_told_in_the_member_s_words(rings, olga):
     rolls_out(rings, "r1")
     rings.passes(minutes=6)
     line = (
-        "Cluster canary in stage canary of run r1 is stuck, overdue since 2025-07-22T21:05:00Z: Refused: Namespace app "
-        "exceeded quota: pods; it is tried again, since 2025-07-22T21:00:00Z (AGE). "
+        "Cluster canary in stage canary of run r1 is stuck, overdue since 2025-07-22T21:05:00Z: "
+        "Refused: Namespace app: exceeded quota: pods; it is tried again, since 2025-07-22T21:00:00Z (AGE). "
         "Who can unblock it: whoever looks after canary.\n  next: reconciler describe cluster canary\n"
     )
     assert told(olga, "r1") == "r1 (ClusterStagedUpdateRun): Stuck\n" + line

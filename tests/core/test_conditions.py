@@ -136,10 +136,24 @@ PROGRESS = [
             "UpdateRunStuck",
             (
                 "The updateRun is stuck waiting for member2 cluster(s) in stage staging to finish updating, please "
-                "check placement status for potential errors"
+                "check placement status for potential errors: member2: Conflict"
             ),
         ),
         id="in conflict",
+    ),
+    pytest.param(
+        (*logs.FIRST, reported(0, "member2", 4, Reason.REFUSED, complete="", object="Pod a/b", message="no " * 200)),
+        (
+            "False",
+            "UpdateRunStuck",
+            (
+                "The updateRun is stuck waiting for member2 cluster(s) in stage staging to finish updating, please "
+                "check placement status for potential errors: "
+                + ("member2: Refused: Pod a/b: " + "no " * 200)[:499]
+                + "…"
+            ),
+        ),
+        id="refused at length",
     ),
     pytest.param(
         (*logs.FIRST, (e.RunEdited, {"commit": "d", "generation": 2, "spec": {**logs.SPEC, "state": "Stop"}})),

@@ -115,6 +115,13 @@ _APPROVALS = (
 
 _RUNS = (
     Difference(
+        name="stuck-words",
+        why="Design 3: `UpdateRunStuck` with the member's own words, behind upstream's text.",
+        where=f"{_RUN}: Progressing",
+        recorded="(?P<text>False UpdateRunStuck: .*)",
+        ours="{text}: .+",
+    ),
+    Difference(
         name="failed-initialization",
         why="Design 3, Initialization: only a success is pinned, as a failure is tried again; upstream keeps how far "
         "it came.",

@@ -19,7 +19,9 @@ def test_a_silent_member_is_stuck_after_five_minutes_and_clears_by_itself(rings:
     assert rings.conditions("web-1")["Progressing"] == "True UpdateRunProgressing"
     rings.passes(seconds=1)
     assert rings.conditions("web-1")["Progressing"] == "False UpdateRunStuck"
-    assert rings.message("web-1", "Progressing") == STUCK.format("canary", "canary")
+    assert (
+        rings.message("web-1", "Progressing") == STUCK.format("canary", "canary") + ": canary: Unreachable: no answer"
+    )
     rings.heals("canary")
     rings.passes(minutes=60)
     assert rings.run("web-1").end == "Succeeded"
@@ -30,6 +32,8 @@ def test_a_member_that_refuses_is_stuck_at_once_in_its_own_words(rings: World):
     rings.commits("runs/web-1.yaml", run("web-1"))
     rings.passes()
     assert rings.conditions("web-1")["Progressing"] == "False UpdateRunStuck"
+    words = "canary: Refused: Namespace app: admission webhook denied the request: no latest tags"
+    assert rings.message("web-1", "Progressing") == f"{STUCK.format('canary', 'canary')}: {words}"
     status = rings.file("placements/_cluster/web/placement.yaml")["status"]["placementStatuses"][0]
     assert status["clusterName"] == "canary"
     assert (
@@ -46,7 +50,9 @@ def test_a_stuck_message_names_three_clusters_at_most(rings: World):
     rings.commits("strategies/rings.yaml", strategy(stage("wide", maxConcurrency=5), stage("canary"), stage("prod")))
     rings.commits("runs/web-1.yaml", run("web-1"))
     rings.passes()
-    assert rings.message("web-1", "Progressing") == STUCK.format("a, b, c...", "wide")
+    assert rings.message("web-1", "Progressing") == STUCK.format("a, b, c...", "wide") + ": " + "; ".join(
+        f"{name}: Refused: Namespace app: no" for name in "abc"
+    )
 
 
 def test_a_member_that_does_not_answer_holds_up_no_other(rings: World):

@@ -92,7 +92,7 @@ def test_a_member_that_is_down_holds_the_delete_stage_and_is_named(fixed: World)
     assert fixed.value("east") is None
     assert fixed.message("web-2", "Progressing") == (
         "The updateRun is stuck waiting for west cluster(s) in stage kubernetes-fleet.io/deleteStage to finish "
-        "updating, please check placement status for potential errors"
+        "updating, please check placement status for potential errors: west: Unreachable: no answer"
     )
     fixed.heals("west")
     fixed.passes(minutes=2)
