@@ -141,6 +141,17 @@ def judge(placement: Key, inventory: Inventory | None, fence: Fence) -> None:
         )
 
 
+def judge_content(placement: Key, inventory: Inventory | None, fence: Fence, content: Content) -> None:
+    """Refuse another content under the very fence that the inventory holds: raises FenceLost.
+
+    A number is drawn once, for one content. That it was drawn again says that the status branch was set back.
+    """
+    if inventory is not None and inventory.fence == fence and inventory.complete not in (None, content.hash):
+        raise FenceLost(
+            f"{placement} on this member has other content under the same {_intent(fence)}: hash {inventory.complete}"
+        )
+
+
 def _intent(fence: Fence) -> str:
     return f"intent {fence.seq} of epoch {fence.epoch}"
 
@@ -292,6 +303,7 @@ class FencedDelivery:
             raise PermanentError(f"{placement} has no objects to deliver; an empty content is never delivered")
         found = self._store.read_inventory(placement)
         judge(placement, found.inventory, fence)
+        judge_content(placement, found.inventory, fence, content)
         if (settled := self._settled(found, content, fence)) is not None:
             return settled
         others = claims(placement, self._store.inventories())

@@ -156,6 +156,15 @@ def test_content_delivered_under_an_older_intent_is_not_complete_under_a_newer_o
     assert "older intent 1 of epoch 1" in report.message
 
 
+def test_other_content_is_not_delivered_under_the_very_same_fence(bench: Bench) -> None:
+    """A number is drawn once: who draws it again has a status that was set back."""
+    bench.delivery.deliver(WEB, OLD, fence(1))
+    report = bench.delivery.deliver(WEB, NEW, fence(1))
+    assert (report.complete, report.reason) == (None, Reason.FENCE_LOST)
+    assert "has other content under the same intent 1 of epoch 1" in report.message
+    assert bench.delivery.observe(WEB, OLD, fence(1)).complete == OLD.hash
+
+
 def test_other_content_is_never_observed_as_this_one(bench: Bench) -> None:
     bench.delivery.deliver(WEB, OLD, fence(1))
     report = bench.delivery.observe(WEB, NEW, fence(1))

@@ -251,6 +251,25 @@ def test_a_status_that_was_set_back_behind_its_members_holds_the_placement_and_o
     assert rings.values() == {"canary": "value3", "east": "value3", "west": "value3"}
 
 
+def test_a_status_that_was_set_back_and_draws_the_same_numbers_again_holds_the_placement(rings: World):
+    """A new run draws the numbers of the one that was lost with the status: the member tells by the content."""
+    rings.commits("runs/web-1.yaml", run("web-1"))
+    rings.passes()
+    rings.commits("resources/app/settings.yaml", manifests.config_map("value2"))
+    rings.passes()
+    back = rings.head("fleet-status")
+    rings.commits("runs/web-2.yaml", run("web-2"))
+    rings.passes()
+    number = rings.run("web-2").stages[0].clusters[0].seq
+    servers.git(rings.remote, "update-ref", "refs/heads/fleet-status", back)
+    rings.commits({"runs/web-2.yaml": None, "runs/web-3.yaml": run("web-3", index=0)})
+    rings.starts_another()
+    rings.passes(minutes=1)
+    assert rings.run("web-3").stages[0].clusters[0].seq == number
+    assert rings.problems() == ["ClusterResourcePlacement web: BehindFence"]
+    assert rings.values() == {"canary": "value2", "east": "value2", "west": "value2"}
+
+
 def damages(world: World, how: str) -> None:
     """Let a person change the log of the run on the status branch, or put something beside it."""
     world.damaged = True
