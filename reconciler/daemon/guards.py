@@ -144,15 +144,20 @@ def held(status: store.Status, key: Key, view: View) -> str:
 
 def _identity_lost(state: PlacementState, view: View) -> str:
     """Say what is recorded under a uid that neither exists, nor was removed, nor was taken over from the record."""
-    known = {one.uid for one in (*view.placements(), *view.runs())} | {*view.removals, *view.recorded}
-    lost = [state.key] if state.uid and state.uid not in known else []
-    lost += [run.key for run in state.runs.values() if run.uid not in known and not run.reverts]
+    recorded = [(state.key, state.uid)] if state.uid else []
+    recorded += [(run.key, run.uid) for run in state.runs.values() if not run.reverts]
+    lost = [key for key, uid in recorded if not _is_known(view, key, uid)]
     if not lost:
         return ""
     return (
         f"IdentityLost: {lost[0]} was recorded under an identity that this history does not give: the commits it came "
         "from are not here"
     )
+
+
+def _is_known(view: View, key: Key, uid: str) -> bool:
+    found = view.objects[key.kind].get(key)
+    return uid in view.removals or uid in view.recorded or (found is not None and found.uid == uid)
 
 
 def _snapshot_changed(state: PlacementState, view: View) -> str:

@@ -116,9 +116,10 @@ def read(git: Git, commit: str) -> Status:
     Raises:  StatusUnreadableError for a branch without `fleet.yaml` or of a newer format; GitError.
     """
     listing = {change.path: change.blob or "" for change in history.listing(git, commit)}
-    _, observed, time = _newest_of_ours(git, commit)
-    fleet = read_fleet(git, commit)
-    blobs = history.read_blobs(git, listing.values())
+    ours, observed, time = _newest_of_ours(git, commit)
+    fleet_blob = listing.get(layout.FLEET) if ours in ("", commit) else _fleet_blob(git, ours)
+    blobs = history.read_blobs(git, [*listing.values(), *([fleet_blob] if fleet_blob else [])])
+    fleet = _fleet(commit, ours, blobs.get(fleet_blob or ""))
     files = {path: blobs[blob] for path, blob in listing.items()}
     logs = {path: data for path, data in files.items() if path.endswith("/" + layout.EVENTS)}
     states, digests, tampered = _states(logs)
@@ -140,16 +141,18 @@ def read(git: Git, commit: str) -> Status:
 def read_fleet(git: Git, commit: str) -> Fleet:
     """Read what the branch is for, from the newest commit of ours; raises as `read`."""
     ours, _, _ = _newest_of_ours(git, commit)
-    found = [one.blob for one in history.listing(git, ours or commit, layout.FLEET) if one.blob]
-    if not found:
+    blob = _fleet_blob(git, ours or commit)
+    return _fleet(commit, ours, history.read_blobs(git, [blob])[blob] if blob else None)
+
+
+def _fleet_blob(git: Git, commit: str) -> str | None:
+    return next((one.blob for one in history.listing(git, commit, layout.FLEET)), None)
+
+
+def _fleet(commit: str, ours: str, data: bytes | None) -> Fleet:
+    """Read `fleet.yaml`; `ours` is the commit that it is of, empty when the branch has none of ours."""
+    if data is None:
         raise StatusUnreadableError(f"the status branch at {commit[:7]} has no {layout.FLEET}: not one of ours")
-    fleet = _fleet(commit, history.read_blobs(git, found)[found[0]])
-    if not ours:
-        raise StatusUnreadableError(f"the status branch at {commit[:7]} records no observed commit: not one of ours")
-    return fleet
-
-
-def _fleet(commit: str, data: bytes) -> Fleet:
     read_back = yaml.read(layout.FLEET, data)
     if read_back.problems or len(read_back.documents) != 1:
         raise StatusUnreadableError(f"{layout.FLEET} of the status branch at {commit[:7]} cannot be read")
@@ -161,6 +164,8 @@ def _fleet(commit: str, data: bytes) -> Fleet:
         raise NewerFormatError(
             f"the status branch has format {fleet.format}, this version writes {FORMAT}: read-only until it is upgraded"
         )
+    if not ours:
+        raise StatusUnreadableError(f"the status branch at {commit[:7]} records no observed commit: not one of ours")
     return fleet
 
 
