@@ -17,6 +17,7 @@ OK, FAILED, USAGE, WAITING, REFUSED, INTERNAL = 0, 1, 2, 3, 4, 20
 
 _SHARED = (
     "asked",
+    "chronicle",
     "describing",
     "foretelling",
     "holds",

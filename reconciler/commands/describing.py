@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from reconciler import redact
+from reconciler.commands.chronicle import message_of, type_of
 from reconciler.commands.holds import Hold, hold_of
 from reconciler.commands.nouns import Item, Noun
 from reconciler.commands.objects import known_runs, numbered, states
@@ -14,7 +15,6 @@ from reconciler.commands.reading import hold_on
 from reconciler.commands.telling import (
     approve_command,
     cluster_state,
-    event_facts,
     gate_state,
     log_of,
     open_gates,
@@ -297,8 +297,8 @@ def _events(subject: _Subject) -> Iterator[str]:
     yield "Events:" + ("" if found else "  <none>")
     if found:
         run = subject.run
-        rows = ((age(one.now, subject.now), type(one).__name__, event_facts(one, run)) for one in found)
-        yield from small_table(("Age", "Event", "Facts"), rows)
+        rows = ((type_of(one), type(one).__name__, age(one.now, subject.now), message_of(one, run)) for one in found)
+        yield from small_table(("Type", "Reason", "Age", "Message"), rows)
 
 
 def _log(subject: _Subject) -> list[Event] | None:

@@ -26,7 +26,12 @@ def get(
     namespace: options.Namespace = "",
     all_namespaces: Annotated[bool, typer.Option("--all-namespaces", "-A", help="Of every namespace.")] = False,
     selector: Annotated[str, typer.Option("--selector", "-l", help="By labels: a=b,c!=d,e in (x,y),!f")] = "",
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Show again what changes, until Ctrl-C.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Show again what changes or goes, until Ctrl-C.")
+    ] = False,
+    watch_events: Annotated[
+        bool, typer.Option("--output-watch-events", help="With -w: say ADDED, MODIFIED or DELETED of each object.")
+    ] = False,
     output: Annotated[str, typer.Option("--output", "-o", help="wide, json, yaml or name.")] = "",
     show_labels: Annotated[bool, typer.Option("--show-labels", help="Labels in the last column.")] = False,
     no_headers: Annotated[bool, typer.Option("--no-headers", help="Rows only.")] = False,
@@ -44,7 +49,9 @@ def get(
     from reconciler.commands.reading import open_reading  # noqa: PLC0415
     from reconciler.errors import UsageError  # noqa: PLC0415
 
-    look = showing.Look(output=options.one_of("-o", output, _OUTPUTS), labels=show_labels, headless=no_headers)
+    look = showing.Look(
+        output=options.one_of("-o", output, _OUTPUTS), labels=show_labels, headless=no_headers, events=watch_events
+    )
     if what[0].lower() in PROBLEMS:
         if what[1:] or watch or selector:
             raise UsageError("problems are shown all, and once: give no name, no -l and no -w")
@@ -53,6 +60,8 @@ def get(
     questions = _questions(what)
     if any(names for _, names in questions) and (selector or all_namespaces):
         raise UsageError("a name is looked for in one place: give no -l and no -A with it")
+    if watch_events and not watch:
+        raise UsageError("--output-watch-events goes with --watch")
     if watch and len(questions) > 1:
         raise UsageError("one kind of thing at a time can be watched")
     selected = selector_of(selector)

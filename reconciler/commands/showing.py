@@ -1,7 +1,7 @@
 """What `get` prints: tables, names, or whole objects; once, or again whenever something changes."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +42,8 @@ class Look:
     output: str
     labels: bool
     headless: bool
+    events: bool = False
+    """Whether a watch says of each object what happened to it."""
 
     @property
     def is_table(self) -> bool:
@@ -138,7 +140,7 @@ def _say_bodies(fleet: Fleet, found: Found, look: Look) -> None:
 
 
 def watch(fleet: Fleet, query: Query, look: Look, repo: str, *, offline: bool) -> int:
-    """Print everything once, then each object again when it changed, as `kubectl get -w` does, until Ctrl-C."""
+    """Print everything once, then each object again when it changed or was removed, as `kubectl get -w` does."""
     found = _find(fleet, query)
     if code := _missing(fleet, query, found):
         return code
@@ -146,26 +148,43 @@ def watch(fleet: Fleet, query: Query, look: Look, repo: str, *, offline: bool) -
         _nothing(query)
     if look.is_table:
         _warn_of_problems(fleet)
-    table, shown = _table(query, look), dict[str, Item]()
+    header = [*(["EVENT"] if look.events else []), *_titles(query, look)]
+    table, shown = Table(header, headless=look.headless), dict[str, Item]()
     for now in follow(fleet, repo, offline=offline):
         found = _find(now, query)
-        changed = [one for one in found if shown.get(one.identity) != one]
-        _say_changed(now, query, look, table, changed)
+        _say_changes(now, query, look, table, list(_changes(shown, found)))
         shown = {one.identity: one for one in found}
     return OK
 
 
-def _say_changed(fleet: Fleet, query: Query, look: Look, table: Table, changed: list[Item]) -> None:
+ADDED, MODIFIED, DELETED = "ADDED", "MODIFIED", "DELETED"
+
+
+def _changes(shown: Mapping[str, Item], found: Iterable[Item]) -> Iterator[tuple[str, Item]]:
+    """Yield what happened since the last look, with each object as it is, or was last."""
+    there = {one.identity: one for one in found}
+    for identity, one in shown.items():
+        if identity not in there:
+            yield DELETED, one
+    for identity, one in there.items():
+        if shown.get(identity) != one:
+            yield (MODIFIED if identity in shown else ADDED), one
+
+
+def _say_changes(fleet: Fleet, query: Query, look: Look, table: Table, changes: list[tuple[str, Item]]) -> None:
+    objects = [one for _, one in changes]
     if look.is_table:
-        say(*table.lines(_rows(query, look, changed)))
+        rows = zip(changes, _rows(query, look, objects), strict=True)
+        say(*table.lines([event, *row] if look.events else row for (event, _), row in rows))
         return
     if look.output == "name":
-        _say_names(query, changed)
+        _say_names(query, objects)
         return
-    for one in changed:
+    for event, one in changes:
+        body = one.body if event == DELETED else with_content(fleet, one).body
         if look.output == "yaml":
             say("---")
-        _say_body(with_content(fleet, one).body, look)
+        _say_body({"type": event, "object": body} if look.events else body, look)
 
 
 def _columns(query: Query, look: Look) -> Iterator[Column]:

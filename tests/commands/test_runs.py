@@ -219,8 +219,11 @@ def test_a_run_is_described_from_head_to_events(command):
         assert line in lines
     sections = [line for line in lines if line and not line.startswith(" ") and line.endswith(":")]
     assert sections == ["Spec:", "Status:", "Stage 1:", "Stage 2:", "Conditions:", "Events:"]
-    assert re.fullmatch(r"  AGE +RunSeen +created=.*", lines[lines.index("Events:") + 3])
-    assert lines[-1].split()[:2] == ["AGE", "GateOpened"]
+    assert lines[lines.index("Events:") + 1].split() == ["Type", "Reason", "Age", "Message"]
+    first = r"  Normal +RunSeen +AGE +Commit COMMIT holds the run, generation 1"
+    assert re.fullmatch(first, lines[lines.index("Events:") + 3])
+    last = r"  Normal +GateOpened +AGE +The gate after stage canary waits for Approval example-run-canary"
+    assert re.fullmatch(last, lines[-1])
 
 
 def test_a_placement_is_described_with_its_snapshots_and_who_runs_which(command):
