@@ -10,6 +10,7 @@ import pytest
 
 from reconciler.commands import run as command_line
 from reconciler.commands.opening import open_fleet
+from reconciler.core.status import When
 from reconciler.daemon import anchor, derive
 from reconciler.daemon.clocks import Clocks
 from reconciler.errors import RefusedError
@@ -193,6 +194,77 @@ def test_a_rewritten_history_can_be_rewritten_again(asking: World):
     asking.passes()
     assert asking.run("web-1").end == "Succeeded"
     assert len(asking.status().fleet.acknowledged) == 2
+
+
+@pytest.mark.parametrize("base", ["main", "main~2"], ids=["after it", "before it"])
+def test_a_pull_that_began_around_an_acknowledged_rewrite_changes_no_identity(asking: World, base):
+    """The merge follows the recorded head, whose chain begins at what was recorded of the lost history."""
+    uid = asking.run("web-1").uid
+    old, new = forgets(asking, again=True)
+    asking.commits("README.md", "y\n", f"Accept\n\nAcknowledge-Rewrite: {old} {new}\n")
+    asking.passes()
+    asking._bases["clone"] = servers.git(asking.remote, "rev-parse", base)
+    servers.git(asking.remote, "update-ref", "refs/heads/clone", asking._bases["clone"])
+    asking.commits("resources/app/settings.yaml", manifests.config_map("value2"), on="clone")
+    asking.joins("south", ring="prod")
+    asking.passes()
+    recorded = asking.status().observed
+    merge = asking.pulls("clone")
+    asking.passes()
+    assert asking.status().fleet.follows == {new: old, merge: recorded}
+    for wiped in (False, True):
+        asking.restarts(wiped=wiped)
+        asking.passes()
+        assert (asking.trouble, asking.problems()) == ("", [])
+        assert [one.uid for one in asking.runs()] == [uid]
+        assert [(one.index, one.commit) for one in asking.placement().snapshots][1:] == [(1, merge)]
+    asking.approves("web-1", "canary")
+    asking.passes()
+    assert asking.run("web-1").end == "Succeeded"
+
+
+def test_a_rewritten_history_of_namespaces_and_many_runs_goes_on(world: World):
+    """Names that came back, runs that ended, failed for good or never began, a placement that left."""
+    for name in ("canary", "east"):
+        world.joins(name, ring="canary" if name == "canary" else "prod")
+    world.commits(
+        {
+            "resources/app/namespace.yaml": manifests.namespace(),
+            "resources/app/settings.yaml": manifests.config_map("value1"),
+            "placements/web.yaml": manifests.placement(namespace="app"),
+            "placements/all.yaml": manifests.placement("all"),
+            "placements/left.yaml": manifests.placement("left"),
+            "strategies/rings.yaml": strategy(stage("canary"), stage("prod", before=True), namespace="app"),
+            "runs/early.yaml": run("early", namespace="app"),
+        }
+    )
+    world.begins()
+    world.passes()
+    world.commits({"runs/done.yaml": run("done", namespace="app"), "placements/left.yaml": None})
+    world.passes()
+    world.approves("done", "prod", name="done-before-prod", namespace="app")
+    world.passes()
+    assert world.run("done").end == "Succeeded"
+    approved = world.text(world.head(), "approvals/done-before-prod.json")
+    world.commits({"runs/typo.yaml": run("typo", namespace="app", index=9), "approvals/done-before-prod.json": None})
+    world.passes()
+    world.commits({"runs/done.yaml": None})
+    world.passes()
+    before = {run.key.name: (run.uid, run.end, run.failure_final) for run in world.runs()}
+    old = world.status().observed
+    new = anew(world, {"README.md": "x\n"})
+    world.restarts(wiped=True)
+    world.commits("README.md", "y\n", f"Accept\n\nAcknowledge-Rewrite: {old} {new}\n")
+    world.passes()
+    assert (world.trouble, world.problems()) == ("", [])
+    assert {run.key.name: (run.uid, run.end, run.failure_final) for run in world.runs()} == before
+    world.commits("runs/done.yaml", run("done", namespace="app"))
+    world.passes()
+    world.commits("approvals/again.json", approved)
+    world.passes(minutes=10)
+    assert world.run("done").uid != before["done"][0]
+    assert world.gate("done", "prod", When.BEFORE).passed_at is None
+    assert world.gate("done", "prod", When.BEFORE).refused.startswith("ApprovedBeforeRequested: ")
 
 
 def test_a_rewritten_history_is_not_followed_while_what_was_recorded_is_damaged(asking: World):
