@@ -78,7 +78,8 @@ def _of_fleet(fleet: Fleet) -> Iterator[Hold]:
         where = "is gone" if fleet.status is None else "does not descend from it any more"
         yield Hold(
             rule="StatusLost",
-            message=f"branch {branch} was at {fleet.lost[:7]} and {where}: nothing is touched until it is restored",
+            message=f"branch {branch} was at {fleet.lost[:7]} and {where}: nothing is touched until it is restored, or "
+            "begun anew with `reconciler init --re-anchor`",
             command=f"git -C {git.directory} push {fleet.source.push_url} +{fleet.lost}:refs/heads/{branch}",
         )
     if fleet.status is None:

@@ -41,6 +41,7 @@ def test_a_bare_word_prints_its_page(words, group, capsys):
         ("serve --log-format xml", "--log-format xml: there are text and json"),
         ("get csur -o xml", "-o xml: there are wide, json, yaml and name"),
         ("wait a --for foo", "--for foo: clusterstagedupdateruns have the conditions Initialized, Progressing"),
+        ("demo --keep /dev/null", "/dev/null cannot be used: Not a directory"),
         ("nope", "No such command 'nope'; --help tells more"),
         ("get csur -C /nope", "/nope is not a directory, so it is no git repository"),
         ("get csur -C https://127.0.0.1:1/x.git", "git ls-remote …: fatal: unable to access "),

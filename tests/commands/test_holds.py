@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from reconciler import clock
 from tests import servers
 from tests.commands.conftest import Command
 from tests.world import World
@@ -102,7 +103,8 @@ def test_a_status_branch_that_was_lost_is_told_with_the_way_back(asking, ask: Co
     said = ask(asking.remote, "wait", "web-1", "--timeout", "0")
     where = "is gone" if how == "gone" else "does not descend from it any more"
     assert f"StatusLost: branch fleet-status was at {was[:7]} and {where}" in said.err
-    assert "reconciler init" not in said.err
+    assert "reconciler init\n" not in said.err
+    assert "begun anew with `reconciler init --re-anchor`" in said.err
     [command] = {line for line in said.err.splitlines() if line.startswith("  next: git -C ")}
     servers.git(asking.remote, *command.split()[4:])
     assert asking.head("fleet-status") == was
@@ -115,3 +117,22 @@ def test_a_repository_that_took_the_place_of_another_has_lost_nothing(asking, as
     servers.bare_repository(asking.remote)
     asking.commits("README.md", "x\n")
     assert ask(asking.remote, "get", "csur").err.startswith("no status branch yet: reconciler init\n")
+
+
+def test_a_hold_that_begins_while_somebody_watches_is_told_once(asking, ask: Command, monkeypatch):
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 2:
+            asking.rewrites(servers.git(asking.remote, "rev-parse", "main~1"))
+        if len(slept) == 3:
+            asking.commits("README.md", "x\n")
+        if len(slept) == 5:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(clock, "sleep", sleep)
+    said = ask(asking.remote, "get", "csus", "-w")
+    assert said.code == 130
+    rules = [line.split(": ")[2] for line in said.err.splitlines() if line.startswith("warning: the whole fleet")]
+    assert rules == ["StaleHead", "HistoryRewritten"]
