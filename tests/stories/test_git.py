@@ -3,6 +3,7 @@
 import pytest
 
 from reconciler.commands import run as command_line
+from reconciler.core.status import FORMAT
 from reconciler.status_branch import store
 from tests import manifests, servers
 from tests.manifests import run, stage, strategy
@@ -241,16 +242,16 @@ def formats(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
 
 def test_an_older_format_is_rendered_anew_once_and_not_judged(asking: World, monkeypatch, capsys):
     tip = asking.head("fleet-status")
-    formats(monkeypatch, 2)
+    formats(monkeypatch, FORMAT + 1)
     assert command_line(["replay", "web-1", "-C", str(asking.remote)]) == 0
-    assert "the status branch has format 1, an older one: the facts are the same" in capsys.readouterr().err
+    assert f"the status branch has format {FORMAT}, an older one: the facts are the same" in capsys.readouterr().err
     for _ in range(2):
         asking.restarts()
         asking.passes()
-        assert (asking.trouble, asking.problems(), asking.status().fleet.format) == ("", [], 2)
+        assert (asking.trouble, asking.problems(), asking.status().fleet.format) == ("", [], FORMAT + 1)
         subjects = servers.git(asking.remote, "log", "--format=%s", f"{tip}..fleet-status").splitlines()
-        assert subjects == ["Render the status in format 2"]
-    assert asking.object("web-1")["writtenBy"] == "format 2"
+        assert subjects == [f"Render the status in format {FORMAT + 1}"]
+    assert asking.object("web-1")["writtenBy"] == f"format {FORMAT + 1}"
     asking.approves("web-1", "canary")
     asking.passes()
     assert asking.run("web-1").end == "Succeeded"
@@ -258,22 +259,24 @@ def test_an_older_format_is_rendered_anew_once_and_not_judged(asking: World, mon
 
 def test_an_older_format_in_which_facts_were_changed_is_told_by_replay(asking: World, monkeypatch):
     tamper(asking, "stageName: canary -> stageName: prod", "runs/**/run.yaml")
-    formats(monkeypatch, 2)
+    formats(monkeypatch, FORMAT + 1)
     assert command_line(["replay", "web-1", "-C", str(asking.remote)]) == 1
 
 
 def test_a_newer_format_is_only_read(asking: World, monkeypatch):
-    formats(monkeypatch, 2)
+    formats(monkeypatch, FORMAT + 1)
     asking.restarts()
     asking.passes()
     tip = asking.head("fleet-status")
-    formats(monkeypatch, 1)
+    formats(monkeypatch, FORMAT)
     asking.restarts()
     asking.approves("web-1", "canary")
     asking.passes(minutes=10)
-    assert asking.trouble.endswith("has format 2, this version writes 1: read-only until it is upgraded")
+    assert asking.trouble.endswith(
+        f"has format {FORMAT + 1}, this version writes {FORMAT}: read-only until it is upgraded"
+    )
     assert (asking.head("fleet-status"), asking.writes("east")) == (tip, [])
-    formats(monkeypatch, 2)
+    formats(monkeypatch, FORMAT + 1)
     asking.restarts()
     asking.passes()
 
