@@ -80,6 +80,7 @@ def test_the_revert_of_a_run_brings_back_what_was_there(fleet: Fleet) -> None:
     assert fleet.values() == ["value2"] * 3
     servers.git(fleet.clone, "revert", "--no-edit", "HEAD")
     servers.git(fleet.clone, "push", "--quiet", "origin", "HEAD:main")
+    until(lambda: "second-rollback" in fleet.command("get", "csur"))
     fleet.command("wait", "second-rollback", "--timeout", "60s")
     assert fleet.values() == ["value1"] * 3
     fleet.command("replay", "second-rollback")
