@@ -36,7 +36,7 @@ class KubernetesDelivery:
         """Bring the content to the member and prune what left; a repeated delivery writes nothing."""
         if allow_co_ownership:
             content = replace(content, options=replace(content.options, allow_co_ownership=True))
-        return self._asked(lambda: self._bound(placement, content).deliver(placement, content, fence))
+        return self._asked(lambda: self._bound(placement, content, delivers=True).deliver(placement, content, fence))
 
     def observe(self, placement: Key, content: Content, fence: Fence) -> Report:
         """Look whether the content is there, object by object, under this fence, and healthy."""
@@ -66,11 +66,12 @@ class KubernetesDelivery:
         except (Halt, UsageError) as error:
             raise TemporaryError(str(error)) from error
 
-    def _bound(self, placement: Key, content: Content | None) -> FencedDelivery:
+    def _bound(self, placement: Key, content: Content | None, *, delivers: bool = False) -> FencedDelivery:
         options = content.options if content else None
         count = len(content.objects) if content else None
         until = monotonic() + self._settings.step_seconds
-        return FencedDelivery(_Bound(self._store, Call(placement, until=until, options=options, objects=count)))
+        call = Call(placement, until=until, options=options, objects=count)
+        return FencedDelivery(_Bound(self._store, call, delivers=delivers))
 
     def _asked(self, call: Callable[[], Report]) -> Report:
         def identified() -> Report:
@@ -93,10 +94,14 @@ class KubernetesDelivery:
 
 
 class _Bound:
-    """The store as one call sees it."""
+    """The store as one call sees it.
 
-    def __init__(self, store: KubernetesStore, call: Call | None) -> None:
-        self._store, self._given = store, call
+    A delivery asks for its own inventory and then for all of them: it gets both from one list, once.
+    """
+
+    def __init__(self, store: KubernetesStore, call: Call | None, *, delivers: bool = False) -> None:
+        self._store, self._given, self._lists = store, call, delivers
+        self._others: Mapping[Key, Inventory] | None = None
 
     @property
     def trust_seconds(self) -> float:
@@ -111,10 +116,18 @@ class _Bound:
         return self._store.describe()
 
     def inventories(self) -> Mapping[Key, Inventory]:
-        return self._store.inventories()
+        listed, self._others = self._others, None
+        return self._store.inventories() if listed is None else listed
 
     def read_inventory(self, placement: Key) -> Held:
-        return self._store.read_inventory(placement)
+        if not self._lists:
+            return self._store.read_inventory(placement)
+        self._lists = False
+        found = self._store.list_inventories()
+        self._others = {key: inventory for key, (inventory, _) in found.items()}
+        inventory, version = found.get(placement, (None, ""))
+        self._call.listed = frozenset(inventory.objects if inventory is not None else ())
+        return Held(inventory=inventory, version=version)
 
     def swap_inventory(self, placement: Key, held: Held, inventory: Inventory) -> Held | None:
         return self._store.swap_inventory(placement, held, inventory)

@@ -57,10 +57,15 @@ class Call:
     def __init__(
         self, placement: Key, *, until: float, options: ApplyOptions | None = None, objects: int | None = None
     ) -> None:
-        """`until` is monotonic, `objects` how many the content has; None for a withdrawal, which has no ceiling."""
+        """`until` is monotonic, `objects` how many the content has; None for a withdrawal, which has no ceiling.
+
+        `listed` are the objects that the inventory had at first, `seen` live ones as this call has left them.
+        """
         self.placement, self.until, self.objects = placement, until, objects
         self.options = options or ApplyOptions()
         self.part_of = inventories.id_of(placement)
+        self.listed: frozenset[Key] = frozenset()
+        self.seen: dict[Key, Body] = {}
         self._lock = threading.Lock()
         self._troubles = 0
 
@@ -100,8 +105,13 @@ class KubernetesStore:
 
     def inventories(self) -> Mapping[Key, Inventory]:
         """Return every inventory by its placement; other ApplySets' parents are none."""
+        return {placement: inventory for placement, (inventory, _) in self.list_inventories().items()}
+
+    def list_inventories(self) -> dict[Key, tuple[Inventory, str]]:
+        """Return every inventory with its version, as `read_inventory` gives it."""
         found = self.api.items(_CONFIG_MAP, inventories.NAMESPACE, inventories.ID)
-        return dict(inventories.parse(body, self.cluster_uid) for body in found if inventories.is_ours(body))
+        parsed = [(body, *inventories.parse(body, self.cluster_uid)) for body in found if inventories.is_ours(body)]
+        return {placement: (inventory, _version_of(body)) for body, placement, inventory in parsed}
 
     def read_inventory(self, placement: Key) -> Held:
         """Return the inventory; its version is the uid and the resourceVersion of its ConfigMap."""
@@ -143,10 +153,10 @@ class KubernetesStore:
 
     def _held(self, placement: Key, body: Body) -> Held:
         owner, inventory = inventories.parse(body, self.cluster_uid)
-        metadata = body["metadata"]
         if owner != placement:
-            raise PermanentError(f"the inventory ConfigMap {metadata['name']} is that of {owner}, not of {placement}")
-        return Held(inventory=inventory, version=f"{metadata['uid']}/{metadata['resourceVersion']}")
+            name = body["metadata"]["name"]
+            raise PermanentError(f"the inventory ConfigMap {name} is that of {owner}, not of {placement}")
+        return Held(inventory=inventory, version=_version_of(body))
 
     # -- writing objects
 
@@ -157,9 +167,12 @@ class KubernetesStore:
         check = _one_at_a_time(check_fence)
         results: list[ObjectResult] = []
         waves = list(in_waves(objects))
+        known: dict[Key, Body | None] = dict(
+            self._labelled(call, [one for one in objects if key_of(one) in call.listed])
+        )
         for number, wave in enumerate(waves):
-            # looked at just before: a namespace of the wave before brings objects of its own
-            known = self._labelled(call, wave, say_absent=True)
+            # what is new is looked for just before: a namespace of the wave before brings objects of its own
+            known |= self._absent(call, [body for body in wave if key_of(body) not in known])
             unwell_now = self._each(call, wave, partial(self._apply, call, known, check))
             self._await_kinds(call, _well(wave, unwell_now), [body for later in waves[number + 1 :] for body in later])
             results += unwell_now
@@ -177,16 +190,17 @@ class KubernetesStore:
         if label is not None:
             sent = manifests.sent(body, label)
             if not fields.is_as_sent(sent, live):
-                self._patch_ours(call, key, path, sent, check)
+                return self._patch_ours(call, key, path, sent, check)
+            call.seen[key] = live
             return None
         sent = manifests.sent(body, call.part_of)
         self._may_take_over(call, key, path, sent, live)
         pinned = {**sent, "metadata": {**sent["metadata"], "resourceVersion": live["metadata"]["resourceVersion"]}}
-        return self._patch(key, path, pinned, check, force=True)
+        return self._patch(call, key, path, pinned, check, force=True)
 
     def _patch_new(self, call: Call, key: Key, path: str, body: Body, check: Callable[[], None]) -> None:
         sent = manifests.sent(body, call.part_of)
-        self._patch(key, path, sent, check, force=call.options.server_side_force)
+        self._patch(call, key, path, sent, check, force=call.options.server_side_force)
 
     def _patch_ours(self, call: Call, key: Key, path: str, sent: Body, check: Callable[[], None]) -> None:
         """Apply without force; what somebody changed by hand is then put back, a controller's field is a conflict."""
@@ -195,10 +209,15 @@ class KubernetesStore:
         managers = () if answer.is_well else Status.parse(answer.status, answer.body).managers
         if managers and all(fields.is_by_hand(manager) for manager in managers):
             answer = self._send(key, path, sent, check, force=True)
-        self._judge(key, answer)
+        self._note(call, key, answer)
 
-    def _patch(self, key: Key, path: str, sent: Body, check: Callable[[], None], *, force: bool) -> None:
-        self._judge(key, self._send(key, path, sent, check, force=force))
+    def _patch(self, call: Call, key: Key, path: str, sent: Body, check: Callable[[], None], *, force: bool) -> None:
+        self._note(call, key, self._send(key, path, sent, check, force=force))
+
+    def _note(self, call: Call, key: Key, answer: Answer) -> None:
+        """Judge what came of a write, and keep the object as the member has it now."""
+        self._judge(key, answer)
+        call.seen[key] = self.api.body_of(answer, f"write {key}")
 
     def _send(self, key: Key, path: str, sent: Body, check: Callable[[], None], *, force: bool) -> Answer:
         check()
@@ -377,8 +396,12 @@ class KubernetesStore:
     # -- looking
 
     def look_at(self, call: Call, objects: tuple[Body, ...]) -> tuple[ObjectResult, ...]:
-        """Tell which are missing, changed by others or without our label, and which are not healthy yet."""
-        known = self._labelled(call, objects)
+        """Tell which are missing, changed by others or without our label, and which are not healthy yet.
+
+        What was healthy when this very call wrote it is not read again.
+        """
+        known = {key: live for key, live in call.seen.items() if health(live).available}
+        known |= self._labelled(call, [body for body in objects if key_of(body) not in known])
         return self._each(call, objects, lambda body: self._look_at(call, body, known))
 
     def _look_at(self, call: Call, body: Body, known: Mapping[Key, Body | None]) -> None:
@@ -418,21 +441,25 @@ class KubernetesStore:
 
     # -- many at once
 
-    def _labelled(self, call: Call, objects: Iterable[Body], *, say_absent: bool = False) -> dict[Key, Body | None]:
-        """Return the live objects of the placement that are worth a list: where it has many of a kind.
+    def _labelled(self, call: Call, objects: Iterable[Body]) -> dict[Key, Body]:
+        """Return the live objects of the placement that are worth a list: where it has many of a kind."""
+        found: dict[Key, Body] = {}
+        for (resource, namespace), keys in self._by_kind(call, objects).items():
+            if len(keys) >= _MANY:
+                call.check()
+                found |= self._list(resource, namespace, f"{PART_OF}={call.part_of}")
+        return found
 
-        With `say_absent` those that nobody has there are None, where that is worth a second list, of names.
-        """
+    def _absent(self, call: Call, objects: Sequence[Body]) -> dict[Key, Body | None]:
+        """Say None of the objects that nobody has on the member, and what those are that bear our label unlisted."""
         found: dict[Key, Body | None] = {}
         for (resource, namespace), keys in self._by_kind(call, objects).items():
             if len(keys) < _MANY:
                 continue
             call.check()
-            found |= self._list(resource, namespace, f"{PART_OF}={call.part_of}")
-            others = [key for key in keys if key not in found]
-            if say_absent and len(others) >= _MANY and (taken := self.api.names(resource, namespace)) is not None:
-                found |= {key: None for key in others if key.name not in taken}
-        return found
+            if (taken := self.api.names(resource, namespace)) is not None:
+                found |= {key: None for key in keys if key.name not in taken}
+        return found | self._labelled(call, [body for body in objects if key_of(body) not in found])
 
     def _by_kind(self, call: Call, objects: Iterable[Body]) -> Mapping[tuple[Resource, str], list[Key]]:
         groups: dict[tuple[Resource, str], list[Key]] = {}
@@ -517,6 +544,10 @@ def _one_at_a_time(check: Callable[[], None]) -> Callable[[], None]:
 def _well(wave: tuple[Body, ...], results: Iterable[ObjectResult]) -> tuple[Body, ...]:
     unwell_ones = {result.object for result in results}
     return tuple(body for body in wave if str(key_of(body)) not in unwell_ones)
+
+
+def _version_of(parent: Body) -> str:
+    return f"{parent['metadata']['uid']}/{parent['metadata']['resourceVersion']}"
 
 
 def _label_of(live: Body) -> str | None:

@@ -319,7 +319,7 @@ def test_many_new_objects_are_looked_for_by_one_list_of_names(site, monkeypatch)
     well(site.delivers(*(site.config_map(f"c{number}") for number in range(12))))
     path = f"/api/v1/namespaces/{site.namespace}/configmaps"
     assert [method for method, where in asked if where.startswith(f"{path}/")] == ["PATCH"] * 12
-    assert asked.count(("GET", path)) == 3  # by our label, the names of all, and by our label when it is done
+    assert asked.count(("GET", path)) == 1
 
 
 def test_among_many_new_objects_one_that_is_there_already_is_seen(site):
