@@ -33,6 +33,8 @@ class Settings:
     """How long what a removed placement put on the members stays there, so that adding it again changes nothing."""
     min_push_interval_seconds: float | None = None
     """Results that free no slot and open no gate may wait this long; None: 0 for local remotes, else 2."""
+    allowed_signers: Path | None = None
+    """An OpenSSH allowed-signers file: whose signatures of approvals are verified; None: nobody's are."""
     state_dir: Path = Path(".reconciler")
     """Mirror and caches; may be deleted at any time."""
     delivery_default: Mapping[str, Any] | None = None
@@ -53,6 +55,7 @@ _NAMES: Mapping[str, tuple[str, type | tuple[type, ...]]] = {
     "stageDeadlineSeconds": ("stage_deadline_seconds", (int, float)),
     "removalGracePeriodSeconds": ("removal_grace_period_seconds", (int, float)),
     "minPushIntervalSeconds": ("min_push_interval_seconds", (int, float)),
+    "allowedSigners": ("allowed_signers", str),
     "stateDir": ("state_dir", str),
     "delivery": ("delivery", dict),
 }
@@ -75,8 +78,16 @@ def load(file: Path | None, flags: Mapping[str, Any]) -> Settings:
     for key, name in (("pollPeriodSeconds", "poll_period_seconds"), ("stageDeadlineSeconds", "stage_deadline_seconds")):
         if not 0 < values.get(name, 1) < math.inf:
             raise UsageError(f"{key} is {values[name]}: it must be above 0")
-    if not 0 <= (values.get("min_push_interval_seconds") or 0) < math.inf:
-        raise UsageError(f"minPushIntervalSeconds is {values['min_push_interval_seconds']}: it must be 0 or above")
+    for key, name in (
+        ("minPushIntervalSeconds", "min_push_interval_seconds"),
+        ("removalGracePeriodSeconds", "removal_grace_period_seconds"),
+    ):
+        if not 0 <= (values.get(name) or 0) < math.inf:
+            raise UsageError(f"{key} is {values[name]}: it must be 0 or above")
+    if values.get("allowed_signers") is not None:
+        values["allowed_signers"] = Path(values["allowed_signers"]).expanduser()
+        if not values["allowed_signers"].is_file():
+            raise UsageError(f"allowedSigners: there is no file {values['allowed_signers']}")
     settings = Settings(**values)
     if settings.branch == settings.status_branch:
         raise UsageError(f"branch and statusBranch are both {settings.branch}: people and the daemon need one each")

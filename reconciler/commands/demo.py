@@ -93,6 +93,7 @@ class _Demo:
         with self._serving():
             self._cluster_scoped()
             self._namespaced()
+            self._changing_ones_mind()
         self._leave()
 
     # -- the two tabs ------------------------------------------------------------------------------------------
@@ -123,6 +124,17 @@ class _Demo:
         self._roll_out("web-app-rollback-v1-20", "sur", "areq", *namespace)
         self._show("my-app-namespace", "Deployment.apps", "web-app", "image:")
 
+    def _changing_ones_mind(self) -> None:
+        _say("Part three: a revert. The last run of part one is taken back, and nobody is asked again.")
+        path = next(iter(_article("runs/example-run-2.yaml")))
+        local = self._local()
+        started = local.git.run("log", "-1", "--diff-filter=A", "--format=%H", "main", "--", path).decode().strip()
+        self._merge(f'Revert "Start example-run-2"\n\nThis reverts commit {started}.', {path: None})
+        self._until("get", "csur", "example-run-2-rollback")
+        self._quietly("wait", "example-run-2-rollback", "--timeout", "30s")
+        self._do("tree", "example-run-2-rollback")
+        self._show("test-namespace", "ConfigMap", "test-cm")
+
     def _roll_out(self, run: str, noun: str, approvals: str, *namespace: str) -> None:
         """Merge a run, watch it to its approval, approve, and watch it end."""
         self._merge(f"Start {run}", _article(f"runs/{run}.yaml"))
@@ -152,18 +164,18 @@ class _Demo:
     def _edited(self, path: str, old: str, new: str) -> bytes:
         return _article(path)[path].replace(old.encode(), new.encode())
 
-    def _merge(self, subject: str, changes: Mapping[str, bytes]) -> None:
-        """Commit and push to main as a person would."""
+    def _merge(self, message: str, changes: Mapping[str, bytes | None]) -> None:
+        """Commit and push to main as a person would; None removes a file."""
         from reconciler.git import publish  # noqa: PLC0415
 
         local = self._local()
         new = publish.write_person_commit(
-            local.git, base=local.tip("main"), changes=dict(changes), message=f"{subject}\n"
+            local.git, base=local.tip("main"), changes=dict(changes), message=f"{message}\n"
         )
         publish.push(local, "main", new, local.tip("main"))
-        typer.secho(f"\n» pushed {new[:7]} to main: {subject}", bold=True)
-        for path in sorted(changes):
-            typer.echo(f"    {path}")
+        typer.secho(f"\n» pushed {new[:7]} to main: {message.partition(chr(10))[0]}", bold=True)
+        for path, content in sorted(changes.items()):
+            typer.echo(f"    {path}" + (" (removed)" if content is None else ""))
 
     def _local(self) -> "Local":
         from reconciler.git.mirror import open_local  # noqa: PLC0415
@@ -201,7 +213,8 @@ class _Demo:
     def _serving(self) -> Iterator[None]:
         """Run the daemon as its own process, with folders for members."""
         places = (*self._places(), "--state-dir", str(self.folder / "state"))
-        arguments = ("serve", "--repo", str(self.remote), *places, "--poll-period-seconds", "0.5")
+        seconds = ("--poll-period-seconds", "0.5", "--removal-grace-period-seconds", "0")
+        arguments = ("serve", "--repo", str(self.remote), *places, *seconds)
         typer.secho(f"\n$ reconciler {' '.join(arguments)} &", fg=typer.colors.CYAN)
         with (self.folder / "serve.log").open("wb") as log:
             daemon = subprocess.Popen(self._command(*arguments), env=self.environment, stderr=log)  # noqa: S603

@@ -106,6 +106,7 @@ def open_settings(where: Serving, *, poll: float | None = None) -> Settings:
         "state_dir": where.state_dir,
         "poll_period_seconds": poll,
         "stage_deadline_seconds": where.deadline,
+        "removal_grace_period_seconds": where.grace,
     }
     if where.members is not None:
         flags["delivery_default"] = {"type": "directory", "root": str(where.members), "create": True}

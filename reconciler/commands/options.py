@@ -45,6 +45,10 @@ Poll = Annotated[float | None, typer.Option("--poll-period-seconds", help="How o
 Deadline = Annotated[
     float | None, typer.Option("--stage-deadline-seconds", help="When a cluster in flight is called stuck (300).")
 ]
+Grace = Annotated[
+    float | None,
+    typer.Option("--removal-grace-period-seconds", help="How long what a removed placement placed stays (600)."),
+]
 
 
 def one_of(option: str, given: str, allowed: Collection[str]) -> str:
@@ -80,6 +84,7 @@ class Serving:
     members: Members = None
     state_dir: StateDir = None
     deadline: Deadline = None
+    grace: Grace = None
 
 
 def writing(command: Callable[..., None]) -> Callable[..., None]:

@@ -19,6 +19,7 @@ from reconciler.errors import PermanentError
 from reconciler.git import history as log
 from reconciler.git.history import Change
 from reconciler.git.run import Git
+from reconciler.git.signatures import signer
 from reconciler.status_branch import store
 from reconciler.status_branch.store import Joint
 
@@ -35,14 +36,17 @@ _CHUNK = 500
 class Derivation:
     """What follows from the watched branch, kept up to date commit by commit."""
 
-    def __init__(self, git: Git, checkpoint: Path | None = None) -> None:
-        """Begin at the checkpoint, if there is one to use, else before the first commit; `bring_to` does the work."""
-        self._git, self._checkpoint = git, checkpoint
+    def __init__(self, git: Git, checkpoint: Path | None = None, allowed_signers: Path | None = None) -> None:
+        """Begin at the checkpoint, if there is one to use, else before the first commit; `bring_to` does the work.
+
+        `allowed_signers` says whose signatures of approvals are believed; without it none is verified.
+        """
+        self._git, self._checkpoint, self._allowed_signers = git, checkpoint, allowed_signers
         held = load(checkpoint) if checkpoint is not None else None
         usable = held is not None and held[0].head is not None and log.exists(git, held[0].head.sha)
         self.view, self._joints = held if held is not None and usable else (History(), {})
         self._saved = self.view.head.position if self.view.head else -1
-        self._introduced: dict[tuple[str, str], Commit] = {}
+        self._introduced: dict[tuple[str, str], tuple[Commit, str]] = {}
         self._lost: Derivation | None = None
 
     def bring_to(self, head: str, joints: Mapping[str, Joint]) -> None:
@@ -202,9 +206,12 @@ class Derivation:
         approval = cast("Approval", declared.value)
         name = (declared.changed.sha, declared.document.path)
         if name not in self._introduced:
-            self._introduced[name] = self._introducing(declared.changed, declared.document.path)
+            commit = self._introducing(declared.changed, declared.document.path)
+            allowed = self._allowed_signers
+            self._introduced[name] = commit, signer(self._git, commit.sha, allowed) if allowed is not None else ""
+        introduced, signed_by = self._introduced[name]
         seen = self.view.approvals_seen[approval_mark(approval)]
-        return Candidate(approval=approval, first_seen=seen, introduced=self._introduced[name])
+        return Candidate(approval=approval, first_seen=seen, introduced=introduced, signer=signed_by)
 
     def _introducing(self, commit: Commit, path: str) -> Commit:
         if len(commit.parents) < 2:  # noqa: PLR2004 - no merge: the commit itself

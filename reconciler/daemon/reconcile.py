@@ -74,7 +74,7 @@ class Reconciler:
     ) -> None:
         """Begin without knowledge; the first pass reads everything."""
         self.settings, self.mirror, self.clock = settings, mirror, clock
-        self.derivation = Derivation(mirror.git, mirror.directory / "derived")
+        self.derivation = Derivation(mirror.git, mirror.directory / "derived", settings.allowed_signers)
         self.status: store.Status | None = None
         self._deliveries: dict[str, Delivery] = {}
         self._plans: dict[Key, Plan] = {}
