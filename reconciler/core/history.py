@@ -15,6 +15,7 @@ from typing import Any, cast
 from reconciler.core.identity import object_uid
 from reconciler.core.initialization import attempt
 from reconciler.core.model import Approval, Body, Commit, Document, Key, ParsedFile, Placement, Problem, Run, kind_of
+from reconciler.core.scopes import DEFINITION, defined_scope
 from reconciler.core.selection import Resources, Selection, SelectionError, canonical, interests, marks, select
 from reconciler.core.status import PolicySnapshot, Snapshot
 from reconciler.core.transitions import problem_at, transition_problems
@@ -49,6 +50,7 @@ class History(View):
         self._doubts: list[_Doubt] = []
         self._refused_before: dict[str, FileChange] = {}
         self._dirty: set[Key] = set()
+        self._scopes: dict[tuple[str, str], bool] = {}
 
     # -- the fold -------------------------------------------------------------------------------------------
 
@@ -112,11 +114,12 @@ class History(View):
             for document in cast("ParsedFile", change.parsed).documents:
                 claims.setdefault(document.key, []).append(document)
         leaving = set(removed) | set(good)
+        scopes = self._scopes | _defined(document for documents in claims.values() for document in documents)
         problems: dict[str, list[Problem]] = {}
         for key, documents in claims.items():
             owner = self._owners.get(key)
             for document in documents:
-                for problem in self._objections(document, documents, owner, leaving):
+                for problem in (*self._objections(document, documents, owner, leaving), *_misplaced(document, scopes)):
                     problems.setdefault(document.path, []).append(problem)
         return {path: tuple(found) for path, found in problems.items()}
 
@@ -204,6 +207,7 @@ class History(View):
         table[key] = new
         if kind is None:
             self._resources.add(document)
+            self._scopes |= _defined([document])
         self._note(old, new)
 
     def _remove(self, key: Key, commit: Commit) -> None:
@@ -307,6 +311,24 @@ class History(View):
             last = self.initializations.get(declared.uid)
             if last is None or not (last.final or (last.pin is not None and last.pin.cluster_names)):
                 self.initializations[declared.uid] = attempt(self, declared, commit)
+
+
+def _defined(documents: Iterable[Document]) -> dict[tuple[str, str], bool]:
+    """Return the scopes of the kinds that definitions among these define; a definition that leaves is not forgotten."""
+    found = [defined_scope(one.body) for one in documents if (one.key.group, one.key.kind) == DEFINITION]
+    return dict(one for one in found if one is not None)
+
+
+def _misplaced(document: Document, scopes: Mapping[tuple[str, str], bool]) -> Iterator[Problem]:
+    """Yield what is wrong with the namespace of an object whose kind the repository itself defines."""
+    key = document.key
+    namespaced = scopes.get((key.group, key.kind))
+    if namespaced and not key.namespace:
+        message = f"{key.kind} lives in a namespace; `metadata.namespace` is required"
+        yield problem_at(document, "/metadata", "MissingNamespace", message)
+    elif namespaced is False and key.namespace:
+        message = f"{key.kind} does not live in a namespace"
+        yield problem_at(document, "/metadata/namespace", "UnexpectedNamespace", message, "leave `namespace` out")
 
 
 def _folder(path: str) -> str:

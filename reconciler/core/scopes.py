@@ -4,6 +4,9 @@ Kinds that are in neither table (custom resources) are judged elsewhere: by thei
 where the repository has one, else by whether the manifest names a namespace.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 
 def _pairs(group: str, kinds: str) -> frozenset[tuple[str, str]]:
     return frozenset((group, kind) for kind in kinds.split())
@@ -54,3 +57,20 @@ NAMESPACED: frozenset[tuple[str, str]] = (
     | _pairs("storage.k8s.io", "CSIStorageCapacity")
 )
 """(group, kind) of what lives in a namespace; the core group is empty."""
+
+DEFINITION = ("apiextensions.k8s.io", "CustomResourceDefinition")
+
+
+def defined_scope(body: Mapping[str, Any]) -> tuple[tuple[str, str], bool] | None:
+    """Return (group, kind) that a CustomResourceDefinition defines, and whether it lives in a namespace.
+
+    None for one that does not say it: the member's API server will.
+    """
+    spec = body.get("spec")
+    names = spec.get("names") if isinstance(spec, Mapping) else None
+    if not isinstance(spec, Mapping) or not isinstance(names, Mapping):
+        return None
+    group, kind, scope = spec.get("group"), names.get("kind"), spec.get("scope")
+    if not isinstance(group, str) or not isinstance(kind, str) or scope not in ("Namespaced", "Cluster"):
+        return None
+    return (group, kind), scope == "Namespaced"

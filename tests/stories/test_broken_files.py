@@ -346,3 +346,36 @@ def test_an_index_that_does_not_exist_is_final_although_the_strategy_is_missing_
     rings.passes()
     assert [one.index for one in rings.placement().snapshots] == [0, 1]
     assert (rings.run("web-1").pin, rings.started("web-1")) == (None, [])
+
+
+def widgets(scope: str) -> str:
+    """Return the definition of a kind of that scope."""
+    names = {"kind": "Widget", "plural": "widgets"}
+    spec = {"group": "example.com", "scope": scope, "names": names, "versions": []}
+    kind = {"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition"}
+    return manifests.text(kind | {"metadata": {"name": "widgets.example.com"}, "spec": spec})
+
+
+def widget(namespace: str) -> str:
+    metadata = manifests.metadata("one", namespace)
+    return manifests.text({"apiVersion": "example.com/v1", "kind": "Widget", "metadata": metadata})
+
+
+@pytest.mark.parametrize(
+    ("scope", "namespace", "rule"),
+    [
+        ("Namespaced", "", "MissingNamespace"),
+        ("Cluster", "app", "UnexpectedNamespace"),
+        ("Namespaced", "app", None),
+        ("Cluster", "", None),
+    ],
+)
+@pytest.mark.parametrize("together", [False, True])
+def test_the_scope_of_a_kind_that_the_repository_defines_is_the_definitions(
+    rings: World, scope, namespace, rule, together
+):
+    files = {"resources/widgets.yaml": widgets(scope), "resources/one.yaml": widget(namespace)}
+    for changes in [files] if together else [{path: text} for path, text in files.items()]:
+        rings.commits(changes)
+    rings.passes()
+    assert rings.problems() == ([f"resources/one.yaml: {rule}"] if rule else [])
