@@ -10,7 +10,7 @@ from typing import Any
 from reconciler import effects
 from reconciler.core.actions import Content, Fence, ObjectResult, Reason, Report
 from reconciler.core.model import Body, Key
-from reconciler.delivery.base import FENCE_TRUST_SECONDS, FencedDelivery, Halt, Held, Inventory, key_of
+from reconciler.delivery.base import FENCE_TRUST_SECONDS, FencedDelivery, Halt, Held, Inventory, differences, key_of
 from reconciler.errors import TemporaryError
 
 
@@ -79,6 +79,10 @@ class Memory:
             if key in self.objects:
                 self._write(f"delete {key}", lambda key=key: self.objects.pop(key))
         return ()
+
+    def strangers(self, objects: tuple[Body, ...]) -> Mapping[Key, tuple[str, ...]]:
+        keys = ((key_of(body), body) for body in objects)
+        return {key: tuple(differences(body, self.objects[key])) for key, body in keys if key in self.objects}
 
     def look_at(self, objects: tuple[Body, ...]) -> tuple[ObjectResult, ...]:
         found = [_compare(body, self.objects.get(key_of(body))) for body in objects]

@@ -42,8 +42,6 @@ _APPLY = {
     "type": ("ClientSideApply", "ServerSideApply"),
     "comparisonOption": ("PartialComparison",),
     "whenToApply": ("Always",),
-    "whenToTakeOver": ("Always",),
-    "allowCoOwnership": (False,),
 }
 
 

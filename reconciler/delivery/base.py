@@ -23,6 +23,7 @@ FENCE_TRUST_SECONDS = 15.0
 """How long a fence that was read on a member is believed before it is read again."""
 
 _SWAP_TRIES = 5
+_MOST_PATHS = 5
 
 _WORST_FIRST = {
     reason: place
@@ -183,6 +184,20 @@ def claims(placement: Key, inventories: Mapping[Key, Inventory]) -> dict[Key, Ke
     return {key: owner for owner, inventory in inventories.items() if owner != placement for key in inventory.objects}
 
 
+def differences(wanted: Any, found: Any, path: str = "") -> Iterator[str]:
+    """Give the paths, never the values, at which two objects are not equal; `.` for all of it.
+
+    Labels and annotations of Kubernetes itself do not count, which an API server sets as it likes.
+    """
+    found = {} if path and found is None and isinstance(wanted, Mapping) else found
+    if isinstance(wanted, Mapping) and isinstance(found, Mapping):
+        for name in sorted({*wanted, *found}):
+            if path not in (".metadata.labels", ".metadata.annotations") or "kubernetes.io/" not in name:
+                yield from differences(wanted.get(name), found.get(name), f"{path}.{name}")
+    elif wanted != found:
+        yield path or "."
+
+
 # -- what a backend brings -----------------------------------------------------------------------------------------
 
 
@@ -217,6 +232,12 @@ class Store(Protocol):
 
     def delete_objects(self, keys: tuple[Key, ...], check_fence: Callable[[], None]) -> tuple[ObjectResult, ...]:
         """Delete the objects, calling `check_fence` before each; one that is gone already is well."""
+
+    def strangers(self, objects: tuple[Body, ...]) -> Mapping[Key, tuple[str, ...]]:
+        """Return which of these objects, that no inventory lists, are there already, and at which paths each differs.
+
+        Empty for a backend whose objects say themselves whose they are: it judges each just before it writes it.
+        """
 
     def look_at(self, objects: tuple[Body, ...]) -> tuple[ObjectResult, ...]:
         """Tell which are missing or changed (INCOMPLETE) or not healthy yet (NOT_AVAILABLE)."""
@@ -307,20 +328,35 @@ class FencedDelivery:
         if (settled := self._settled(found, content, fence)) is not None:
             return settled
         others = claims(placement, self._store.inventories())
-        untouchable = {} if allow_co_ownership else others
-        conflicts = _conflicts(placement, content, untouchable)
-        ours = tuple(body for body in content.objects if key_of(body) not in untouchable)
+        conflicts = {} if allow_co_ownership else _conflicts(placement, content, others)
+        conflicts |= self._not_taken_over(found.inventory, content, others)
+        ours = tuple(body for body in content.objects if key_of(body) not in conflicts)
         check = FenceCheck(self._store, placement, fence)
         keys = tuple(key_of(body) for body in ours)
         held = self._open(placement, fence, keys, found)
         with self._confessing(placement, keys, check):
-            unwell = conflicts + self._store.apply_objects(ours, check)
+            unwell = (*conflicts.values(), *self._store.apply_objects(ours, check))
             if not unwell:  # what left is kept until all that comes is there
                 unwell = self._prune(to_prune(_inventory_of(held), content), others, check)
             if unwell:
                 return report_of(None, unwell)
             self._close(placement, held, closed(fence, content), check)
         return report_of(content.hash, self._store.look_at(content.objects))
+
+    def _not_taken_over(
+        self, before: Inventory | None, content: Content, others: Mapping[Key, Key]
+    ) -> dict[Key, ObjectResult]:
+        """Return the objects that are there, in no inventory, and that `whenToTakeOver` forbids to take over.
+
+        It is asked before the inventory is opened, which lists what is about to be written.
+        """
+        rule = content.options.take_over
+        if rule == "Always":
+            return {}
+        listed = {*(before.objects if before else ()), *others}
+        found = self._store.strangers(tuple(body for body in content.objects if key_of(body) not in listed))
+        refusals = ((key, _not_ours(key, rule, paths)) for key, paths in found.items())
+        return {key: _conflict(key, message) for key, message in refusals if message}
 
     def _settled(self, found: Held, content: Content, fence: Fence) -> Report | None:
         """Return the report when everything is there under this very fence already, so that nothing is written."""
@@ -448,17 +484,24 @@ def _incomplete(message: str) -> Report:
     return Report(complete=None, reason=Reason.INCOMPLETE, message=message)
 
 
-def _conflicts(placement: Key, content: Content, others: Mapping[Key, Key]) -> tuple[ObjectResult, ...]:
+def _conflicts(placement: Key, content: Content, others: Mapping[Key, Key]) -> dict[Key, ObjectResult]:
     keys = (key_of(body) for body in content.objects)
-    return tuple(
-        ObjectResult(
-            object=str(key),
-            reason=Reason.CONFLICT,
-            message=f"{key} on this member belongs to {others[key]}; {placement} does not touch it",
-        )
+    return {
+        key: _conflict(key, f"{key} on this member belongs to {others[key]}; {placement} does not touch it")
         for key in keys
         if key in others
-    )
+    }
+
+
+def _not_ours(key: Key, rule: str, paths: tuple[str, ...]) -> str:
+    """Return why an object that is there already is left; empty where the rule lets it be taken over."""
+    if rule != "IfNoDiff":
+        return f"{key} is there already and not ours; whenToTakeOver is {rule}"
+    return f"{key} is there already and differs at {', '.join(paths[:_MOST_PATHS])}; it is left" if paths else ""
+
+
+def _conflict(key: Key, message: str) -> ObjectResult:
+    return ObjectResult(object=line(str(key)), reason=Reason.CONFLICT, message=line(message))
 
 
 def _summary(inventory: Inventory) -> dict[str, Any]:

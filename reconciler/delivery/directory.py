@@ -23,7 +23,7 @@ from reconciler import effects
 from reconciler.clock import monotonic, sleep
 from reconciler.core.actions import Fence, ObjectResult, Reason
 from reconciler.core.model import Body, Key
-from reconciler.delivery.base import Delivery, FencedDelivery, Held, Inventory, key_of
+from reconciler.delivery.base import Delivery, FencedDelivery, Held, Inventory, differences, key_of
 from reconciler.documents import yaml
 from reconciler.errors import PermanentError, TemporaryError, UsageError
 from reconciler.redact import line
@@ -111,6 +111,12 @@ class DirectoryStore:
         """Delete the files, and the folders that become empty."""
         results = (self._delete(key, check_fence) for key in keys)
         return tuple(result for result in results if result is not None)
+
+    def strangers(self, objects: tuple[Body, ...]) -> Mapping[Key, tuple[str, ...]]:
+        """Return which of these have a file already, and at which paths it is not exactly the object."""
+        with self._reaching() as root:
+            found = [(key_of(body), _strange(root, body)) for body in objects]
+        return {key: paths for key, paths in found if paths is not None}
 
     def look_at(self, objects: tuple[Body, ...]) -> tuple[ObjectResult, ...]:
         """Tell which files are missing, or hold anything but exactly the object; a file that is there is healthy."""
@@ -271,6 +277,19 @@ def _look_at(root: Path, body: Body) -> ObjectResult | None:
         return None
     said = "is missing" if found is None else "was changed on the member"
     return ObjectResult(object=str(key), reason=Reason.INCOMPLETE, message=f"{key} {said}")
+
+
+def _strange(root: Path, body: Body) -> tuple[str, ...] | None:
+    """Return where a file differs from the object, None when there is none; what cannot be read differs as a whole."""
+    try:
+        file = _object_file(root, key_of(body))
+    except PermanentError:
+        return None  # refused by name when its turn comes
+    if not os.path.lexists(file):
+        return None
+    read = yaml.read(file.name, _read(file) or b"")
+    there = read.documents[0].value if len(read.documents) == 1 and not read.problems else None
+    return tuple(differences(body, there))
 
 
 def _refused(key: Key, error: PermanentError) -> ObjectResult:

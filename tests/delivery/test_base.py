@@ -28,6 +28,21 @@ from tests.delivery.benches import NEW, OLD, REPOSITORY, WEB, config_map, conten
 A, B, C = (key_of(config_map(name)) for name in "abc")
 
 
+@pytest.mark.parametrize(
+    ("found", "paths"),
+    [
+        pytest.param({"metadata": {"name": "a", "labels": {"x": "1"}}}, (), id="equal but for Kubernetes' own labels"),
+        pytest.param({"metadata": {"name": "a"}}, (".metadata.labels.x",), id="less"),
+        pytest.param({"metadata": {"name": "a", "labels": {"x": "1"}}, "data": {"b": 1}}, (".data",), id="more"),
+        pytest.param(None, (".",), id="nothing"),
+        pytest.param([], (".",), id="something else"),
+    ],
+)
+def test_differences_are_told_by_their_paths(found: object, paths: tuple[str, ...]) -> None:
+    wanted = {"metadata": {"name": "a", "labels": {"x": "1", "kubernetes.io/metadata.name": "a"}}}
+    assert tuple(base.differences(wanted, found)) == paths
+
+
 # -- the inventory
 
 

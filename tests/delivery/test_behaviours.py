@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from reconciler.core.actions import Content, Fence, ObjectResult, Reason, Report
-from reconciler.core.model import Key
+from reconciler.core.actions import ApplyOptions, Content, Fence, ObjectResult, Reason, Report
+from reconciler.core.model import Body, Key
 from reconciler.delivery.base import Inventory, key_of
 from tests.delivery.benches import (
     BARE_NAMESPACE,
@@ -453,6 +453,69 @@ def test_an_object_that_nobody_owns_is_taken_over_and_peoples_other_objects_are_
     bench.delivery.deliver(WEB, OLD, fence(1))
     bench.delivery.deliver(WEB, NEW, fence(2))
     assert bench.objects() == held_by(NEW) | {key_of(stranger): stranger}
+
+
+def taking_over(rule: str, *objects: Body, shared: bool = False) -> Content:
+    """Return a content whose placement has this `whenToTakeOver`, and `allowCoOwnership` where it is shared."""
+    options = ApplyOptions(take_over=rule, allow_co_ownership=shared)
+    return Content(hash=rule, objects=objects, options=options)
+
+
+def test_never_leaves_an_object_that_is_there_already_and_names_the_rule(bench: Bench) -> None:
+    theirs, mine = config_map("theirs", "by hand"), config_map("mine")
+    bench.put(theirs)
+    wanted = taking_over("Never", config_map("theirs"), mine)
+    reports = [bench.delivery.deliver(WEB, wanted, fence(1)) for _ in range(2)]
+    assert reports[0] == reports[1]
+    assert (reports[0].complete, reports[0].reason) == (None, Reason.CONFLICT)
+    message = "ConfigMap shop/theirs is there already and not ours; whenToTakeOver is Never"
+    assert [(one.object, one.message) for one in reports[0].results] == [("ConfigMap shop/theirs", message)]
+    assert bench.objects() == {key_of(theirs): theirs, key_of(mine): mine}
+
+
+def test_what_was_never_taken_over_is_not_deleted_either(bench: Bench) -> None:
+    theirs = config_map("theirs")
+    bench.put(theirs)
+    bench.delivery.deliver(WEB, taking_over("Never", theirs, config_map("mine")), fence(1))
+    assert bench.delivery.withdraw(WEB, fence(2)) == WITHDRAWN
+    assert bench.objects() == {key_of(theirs): theirs}
+
+
+@pytest.mark.parametrize("rule", ["Never", "IfNoDiff"])
+def test_what_the_placement_wrote_itself_needs_no_taking_over(bench: Bench, rule: str) -> None:
+    """Not when its content changes, and not when somebody changed the object by hand."""
+    bench.delivery.deliver(WEB, taking_over(rule, config_map("a")), fence(1))
+    changed = replace(taking_over(rule, config_map("a", "2")), hash="changed")
+    well = Report(complete="changed", reason=Reason.AVAILABLE)
+    assert bench.delivery.deliver(WEB, changed, fence(2)) == well
+    bench.remove(key_of(config_map("a")))
+    assert bench.delivery.deliver(WEB, changed, fence(2)) == well
+    assert bench.objects() == held_by(changed)
+
+
+def test_if_no_diff_takes_over_an_equal_object_and_names_where_another_differs(bench: Bench) -> None:
+    equal, other = config_map("equal"), config_map("other", "by hand")
+    bench.put(equal)
+    bench.put(other)
+    wanted = taking_over("IfNoDiff", equal, config_map("other"))
+    report = bench.delivery.deliver(WEB, wanted, fence(1))
+    assert (report.complete, report.reason) == (None, Reason.CONFLICT)
+    message = "ConfigMap shop/other is there already and differs at .data.value; it is left"
+    assert [(one.object, one.message) for one in report.results] == [("ConfigMap shop/other", message)]
+    assert bench.objects() == {key_of(one): one for one in (equal, other)}
+    bench.remove(key_of(other))
+    assert bench.delivery.deliver(WEB, wanted, fence(1)) == Report(complete="IfNoDiff", reason=Reason.AVAILABLE)
+    assert bench.delivery.withdraw(WEB, fence(2)) == WITHDRAWN
+    assert bench.objects() == {}
+
+
+@pytest.mark.parametrize("rule", ["Never", "IfNoDiff"])
+def test_another_placements_object_is_shared_by_leave_whatever_the_rule_for_strangers(bench: Bench, rule: str) -> None:
+    shared = config_map("shared")
+    bench.delivery.deliver(OTHER, content("others", shared), fence(1))
+    assert bench.delivery.deliver(WEB, taking_over(rule, shared), fence(1)).reason is Reason.CONFLICT
+    report = bench.delivery.deliver(WEB, taking_over(rule, shared, shared=True), fence(1))
+    assert report == Report(complete=rule, reason=Reason.AVAILABLE)
 
 
 def test_an_object_that_left_and_was_deleted_by_hand_before_is_no_obstacle(bench: Bench) -> None:

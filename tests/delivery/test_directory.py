@@ -8,7 +8,7 @@ from threading import Barrier, Thread
 
 import pytest
 
-from reconciler.core.actions import Reason
+from reconciler.core.actions import ApplyOptions, Content, Reason, Report
 from reconciler.core.model import Body
 from reconciler.delivery import BACKENDS, directory, open_delivery
 from reconciler.delivery.base import Delivery, FencedDelivery, key_of
@@ -420,3 +420,57 @@ def test_every_backend_in_the_table_can_be_imported() -> None:
     for name in BACKENDS:
         with pytest.raises(UsageError):
             open_delivery("member1", {"type": name, "no such setting": 1})
+
+
+# -- files that were there first
+
+
+def delivered_if_equal(folder: Path, body: Body) -> Report:
+    options = ApplyOptions(take_over="IfNoDiff")
+    return member(folder).deliver(WEB, Content(hash="h", objects=(body,), options=options), fence(1))
+
+
+def put(folder: Path, text: str, file: str = "shop/ConfigMap/a.yaml") -> Path:
+    path = folder / file
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    return path
+
+
+def test_an_equal_object_in_another_form_is_taken_over(tmp_path: Path) -> None:
+    body = config_map("a")
+    file = put(tmp_path, "# by hand\n" + json.dumps(body, indent=3))
+    assert delivered_if_equal(tmp_path, body) == Report(complete="h", reason=Reason.AVAILABLE)
+    assert file.read_text() == yaml.dump(body)
+
+
+@pytest.mark.parametrize("text", ["a: [", "--- 1\n--- 2\n", ""], ids=["no YAML", "two documents", "empty"])
+def test_a_file_that_is_not_one_object_differs_as_a_whole(tmp_path: Path, text: str) -> None:
+    file = put(tmp_path, text)
+    report = delivered_if_equal(tmp_path, config_map("a"))
+    assert (report.reason, report.complete) == (Reason.CONFLICT, None)
+    assert report.message == "ConfigMap shop/a is there already and differs at .; it is left"
+    assert file.read_text() == text
+
+
+def test_a_link_that_was_there_first_is_left(tmp_path: Path) -> None:
+    target = put(tmp_path, yaml.dump(config_map("a")), "elsewhere/a.yaml")
+    link = tmp_path / "shop/ConfigMap/a.yaml"
+    link.parent.mkdir(parents=True)
+    link.symlink_to(target)
+    assert delivered_if_equal(tmp_path, config_map("a")).reason is Reason.CONFLICT
+    assert link.is_symlink()
+
+
+def test_a_secret_that_differs_is_named_by_its_fields_and_never_by_its_values(tmp_path: Path) -> None:
+    theirs = {**named("a", kind="Secret", group="", namespace="shop"), "data": {"password": "aHVudGVyMg=="}}
+    put(tmp_path, yaml.dump(theirs), "shop/Secret/a.yaml")
+    report = delivered_if_equal(tmp_path, {**theirs, "data": {"password": "dHIwdWI0ZG9y"}})
+    assert report.message == "Secret shop/a is there already and differs at .data.password; it is left"
+    assert "aHVudGVyMg" not in repr(report)
+    assert "dHIwdWI0ZG9y" not in repr(report)
+
+
+def test_a_name_that_cannot_be_a_file_is_refused_whatever_the_rule_for_strangers(tmp_path: Path) -> None:
+    report = delivered_if_equal(tmp_path, named("a/b"))
+    assert (report.reason, report.complete) == (Reason.REFUSED, None)

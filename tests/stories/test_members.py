@@ -2,6 +2,7 @@
 
 import pytest
 
+from reconciler.delivery.base import key_of
 from tests import manifests
 from tests.manifests import run, stage, strategy
 from tests.world import World
@@ -211,3 +212,45 @@ def test_a_cluster_that_departed_does_not_keep_the_next_run_from_starting(rings:
     rings.passes()
     assert (rings.run("web-2").failure, rings.run("web-2").end) == ("", "Succeeded")
     assert rings.started("web-2") == ["east", "west"]
+
+
+def applied(**strategy: object) -> str:
+    return manifests.placement(strategy={"type": "External", "applyStrategy": strategy})
+
+
+def test_what_is_there_already_is_left_where_nothing_may_be_taken_over(rings: World):
+    """The cluster is stuck and the rule is named; once the object is out of the way the run goes on."""
+    stranger = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "app", "labels": {"by": "hand"}}}
+    rings.member("canary").objects[key_of(stranger)] = stranger
+    rings.commits({"placements/web.yaml": applied(whenToTakeOver="Never"), "runs/web-1.yaml": run("web-1")})
+    rings.passes()
+    assert rings.conditions("web-1")["Progressing"] == "False UpdateRunStuck"
+    words = "canary: Conflict: Namespace app: Namespace app is there already and not ours; whenToTakeOver is Never"
+    assert rings.message("web-1", "Progressing").endswith(words)
+    assert rings.member("canary").objects[key_of(stranger)] == stranger
+    del rings.member("canary").objects[key_of(stranger)]
+    rings.passes(minutes=2)
+    assert rings.run("web-1").end == "Succeeded"
+
+
+def test_an_equal_object_is_taken_over_where_that_is_the_rule(rings: World):
+    equal = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "app"}}
+    rings.member("canary").objects[key_of(equal)] = equal
+    rings.commits({"placements/web.yaml": applied(whenToTakeOver="IfNoDiff"), "runs/web-1.yaml": run("web-1")})
+    rings.passes()
+    assert rings.run("web-1").end == "Succeeded"
+
+
+def test_two_placements_share_an_object_where_both_allow_it(rings: World):
+    """The one that goes spares what the other still has."""
+    shared = {"strategy": {"type": "External", "applyStrategy": {"allowCoOwnership": True}}}
+    names = ("web", "twin")
+    rings.commits({f"placements/{name}.yaml": manifests.placement(name, **shared) for name in names})
+    for name in names:
+        rings.commits(f"runs/{name}-1.yaml", run(f"{name}-1", placement=name))
+        rings.passes()
+        assert rings.run(f"{name}-1").end == "Succeeded"
+    rings.removes("placements/twin.yaml")
+    rings.passes(minutes=30)
+    assert rings.placement("twin").records == {}
+    assert "app" in {key.name for key in rings.member("canary").objects}

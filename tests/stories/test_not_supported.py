@@ -85,9 +85,6 @@ CASES = [
         applied(comparisonOption="FullComparison"), "", "comparisonOption: FullComparison", id="FullComparison"
     ),
     pytest.param(applied(whenToApply="IfNotDrifted"), "", "whenToApply: IfNotDrifted", id="IfNotDrifted"),
-    pytest.param(applied(whenToTakeOver="IfNoDiff"), "", "whenToTakeOver: IfNoDiff", id="IfNoDiff"),
-    pytest.param(applied(whenToTakeOver="Never"), "", "whenToTakeOver: Never", id="Never"),
-    pytest.param(applied(allowCoOwnership=True), "", "allowCoOwnership: True", id="allowCoOwnership"),
     pytest.param(
         placed(
             policy={"placementType": "PickFixed", "clusterNames": ["canary"]},
@@ -142,7 +139,7 @@ def test_what_is_not_carried_out_yet_is_refused_by_name(world: World, changes: d
 
 def test_a_refusal_is_told_once_and_no_cluster_is_called_scheduled(rings: World):
     """The rule stood twice in the message, and every cluster said that it was successfully scheduled."""
-    rings.commits({**applied(whenToTakeOver="Never"), "runs/web-1.yaml": run("web-1")})
+    rings.commits({**applied(whenToApply="IfNotDrifted"), "runs/web-1.yaml": run("web-1")})
     rings.passes()
     why = "placements/web.yaml:"
     assert rings.message("web-1", "Initialized").count("NotSupportedYet") == 1
@@ -157,7 +154,7 @@ def test_a_refusal_is_told_once_and_no_cluster_is_called_scheduled(rings: World)
 def test_a_refusal_leaves_the_conditions_of_clusters_that_run_something(rings: World):
     rings.commits("runs/web-1.yaml", run("web-1"))
     rings.passes()
-    rings.commits(applied(whenToTakeOver="Never"))
+    rings.commits(applied(whenToApply="IfNotDrifted"))
     rings.passes()
     status = rings.file("placements/_cluster/web/placement.yaml")["status"]
     assert status["conditions"][0]["status"] == "False"
