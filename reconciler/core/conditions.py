@@ -506,14 +506,21 @@ def _rolled_out(state: PlacementState, records: list[Record]) -> tuple[Condition
     ]
     if missing := sum(one.complete_at is None for one in records):
         message = f"Failed to apply resources to {missing} cluster(s), please check the `failedPlacements` status"
-        return (*result, _typed(state, "Applied", "False", "ApplyFailed", message))
+        return (*result, _typed(state, "Applied", "False", "ApplyFailed", message + _carried_out(state)))
     message = f"The selected resources are successfully applied to {count} cluster(s)"
-    result.append(_typed(state, "Applied", "True", "ApplySucceeded", message))
+    result.append(_typed(state, "Applied", "True", "ApplySucceeded", message + _carried_out(state)))
     if missing := sum(one.available_at is None for one in records):
         message = f"The selected resources in {missing} cluster(s) are still not available yet"
         return (*result, _typed(state, "Available", "False", "ResourceNotAvailableYet", message))
     message = f"The selected resources in {count} cluster(s) are available now"
     return (*result, _typed(state, "Available", "True", "ResourceAvailable", message))
+
+
+def _carried_out(state: PlacementState) -> str:
+    """Say how objects are applied where the placement asks, in so many words, for something else."""
+    strategy = (state.spec.get("strategy") or {}).get("applyStrategy") or {}
+    asked = strategy.get("type")
+    return "; ClientSideApply is carried out by server-side apply" if asked == "ClientSideApply" else ""
 
 
 def observed_index(state: PlacementState) -> str:

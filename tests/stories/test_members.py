@@ -254,3 +254,20 @@ def test_two_placements_share_an_object_where_both_allow_it(rings: World):
     rings.passes(minutes=30)
     assert rings.placement("twin").records == {}
     assert "app" in {key.name for key in rings.member("canary").objects}
+
+
+@pytest.mark.parametrize(
+    ("strategy", "said"),
+    [
+        ({"type": "ClientSideApply"}, 1),
+        ({"type": "ServerSideApply"}, 0),
+        ({}, 0),
+    ],
+    ids=["said once", "as it was asked", "nothing was asked"],
+)
+def test_a_client_side_apply_is_said_to_be_carried_out_by_server_side_apply(rings: World, strategy, said: int):
+    rings.commits({"placements/web.yaml": applied(**strategy), "runs/web-1.yaml": run("web-1")})
+    rings.passes()
+    status = rings.file("placements/_cluster/web/placement.yaml")["status"]
+    assert repr(status).count("ClientSideApply is carried out by server-side apply") == said
+    assert [one["status"] for one in status["conditions"]] == ["True"] * len(status["conditions"])
