@@ -78,7 +78,20 @@ def declared_object(declared: Declared) -> dict[str, Any]:
     }
     status = document.kind.endswith("ApprovalRequest")  # the only status that is a person's to write
     kept = {key: value for key, value in document.body.items() if key != "status" or status}
-    return {**kept, "metadata": metadata}
+    joined = {"status": {"conditions": [_joined(declared)]}} if document.kind == "MemberCluster" else {}
+    return {**kept, "metadata": metadata, **joined}
+
+
+def _joined(declared: Declared) -> dict[str, Any]:
+    """Return the condition of a cluster that belongs to the fleet: here its file is what makes it a member."""
+    return {
+        "lastTransitionTime": timestamp(declared.created.time),
+        "message": f"the cluster is a member of the fleet by {declared.document.path}",
+        "observedGeneration": declared.generation,
+        "reason": "MemberClusterJoined",
+        "status": "True",
+        "type": "Joined",
+    }
 
 
 def _declared(fleet: Fleet, noun: Noun, _: bool) -> Iterator[Item]:

@@ -355,3 +355,9 @@ def test_the_installed_way_of_starting_gives_the_same(moments, command):
     )
     wanted = "clusterstagedupdatestrategy.placement.kubernetes-fleet.io/example-strategy\n"
     assert (done.returncode, done.stdout, done.stderr) == (0, wanted, "")
+
+
+def test_a_cluster_is_a_member_of_the_fleet_by_its_file(command):
+    said = command("done", "get", "cluster", "member1", "-o", "json")
+    (joined,) = json.loads(said.out)["status"]["conditions"]
+    assert (joined["type"], joined["status"], joined["reason"]) == ("Joined", "True", "MemberClusterJoined")
