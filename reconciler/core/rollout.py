@@ -251,9 +251,11 @@ def _see_placement(draft: _Draft) -> None:
     found = view.find(state.key.kind, state.key.namespace, state.key.name)
     if found is None:
         if state.uid and state.removed_at is None:
-            draft.emit(PlacementRemoved, commit=draft.declared.head.sha)
+            draft.emit(PlacementRemoved, commit=_removed_by(draft, state.uid))
         return
     if state.uid != found.uid:
+        if state.uid and state.removed_at is None:
+            draft.emit(PlacementRemoved, commit=_removed_by(draft, state.uid))
         draft.emit(
             PlacementSeen,
             format=FORMAT,
@@ -345,8 +347,22 @@ def _withdraw_removed(draft: _Draft) -> None:
             continue
         if removal is not None:
             draft.emit(RunWithdrawn, run=uid, commit=removal.commit.sha, rollback=rollbacks.get(uid, ""))
-        elif draft.state.removed_at is not None and run.pin is not None:
-            draft.emit(RunWithdrawn, run=uid, commit=draft.state.commit, placement_removed=True)
+        else:
+            _withdraw_orphan(draft, run)
+
+
+def _withdraw_orphan(draft: _Draft, run: RunStatus) -> None:
+    """End a run whose placement is gone, be it that another of its name has come since."""
+    state = draft.state
+    if run.pin is not None and (state.removed_at is not None or run.pin.placement_uid != state.uid):
+        commit = _removed_by(draft, run.pin.placement_uid)
+        draft.emit(RunWithdrawn, run=run.uid, commit=commit, placement_removed=True)
+
+
+def _removed_by(draft: _Draft, placement: str) -> str:
+    """Return the commit that removed a placement, as far as it is known."""
+    removal = draft.declared.view.removals.get(placement)
+    return removal.commit.sha if removal is not None else draft.state.commit
 
 
 # -- the way back ------------------------------------------------------------------------------------------------
@@ -465,6 +481,7 @@ def _initialize(draft: _Draft, uid: str) -> None:
     message = attempt.message or _nothing_to_do(draft.state.key, attempt.pin, deletions)
     if attempt.pin is not None and not message:
         draft.emit(RunInitialized, run=uid, pin=replace(attempt.pin, deletions=deletions))
+        _withdraw_orphan(draft, draft.run(uid))
     elif (message, attempt.final) != (run.failure, run.failure_final):
         commit = attempt.commit.sha
         draft.emit(InitializationFailed, run=uid, commit=commit, message=message, final=attempt.final)

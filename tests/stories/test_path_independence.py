@@ -44,6 +44,7 @@ STEPS = st.one_of(
     st.tuples(st.just("leave"), st.sampled_from(["east", "west"])),
     st.tuples(st.just("join"), st.sampled_from(["east", "west"])),
     st.tuples(st.just("break"), BROKEN),
+    st.tuples(st.just("place"), st.booleans()),
     st.tuples(st.just("revert"), st.integers(1, 3)),
 )
 
@@ -56,6 +57,7 @@ CHANGES: Mapping[str, Callable[..., Changes]] = {
     "strategy": lambda number: {"strategies/rings.yaml": RINGS[number]},
     "leave": lambda name: {f"clusters/{name}.yaml": None},
     "join": lambda name: {f"clusters/{name}.yaml": manifests.cluster(name, ring="prod")},
+    "place": lambda there: {"placements/web.yaml": manifests.placement() if there else None},
     "break": lambda path: {path: "kind: [\n"},
 }
 
@@ -103,6 +105,7 @@ def fleet(steps: list[Step], daemons: int = 1) -> Iterator[tuple[World, list[str
 
 def delivers(world: World, commits: list[str], polls: list[int]) -> None:
     """Let the watched branch reach the commits poll by poll; `polls` are how many come at once."""
+    world.passes()  # the beginning has been seen by everybody
     at = 0
     for count in [*polls, len(commits)]:
         at = min(at + count, len(commits))

@@ -212,6 +212,19 @@ def test_the_runs_of_a_removed_placement_are_withdrawn(fixed: World):
     assert fixed.values() == {"canary": "v2", "east": "value1", "west": "value1"}
 
 
+def test_a_placement_that_is_removed_and_added_between_two_looks_is_another_one(fixed: World):
+    fixed.commits("strategies/rings.yaml", strategy(stage("canary", approval=True), stage("prod")))
+    fixed.commits({"resources/app/settings.yaml": manifests.config_map("v2"), "runs/web-2.yaml": run("web-2")})
+    fixed.passes()
+    head = fixed.removes("placements/web.yaml")
+    fixed.commits("placements/web.yaml", placed(*ALL))
+    fixed.passes()
+    assert fixed.message("web-2", "Succeeded") == f"the placement was removed by commit {head[:7]}"
+    fixed.approves("web-2", "canary")
+    fixed.passes(minutes=30)
+    assert fixed.values() == {"canary": "v2", "east": "value1", "west": "value1"}
+
+
 def test_abandon_leaves_everything_where_it_is(fixed: World):
     kept = {"type": "External", "deleteStrategy": {"propagationPolicy": "Abandon"}}
     fixed.commits("placements/web.yaml", placed(*ALL, strategy=kept))
