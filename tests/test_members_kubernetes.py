@@ -189,7 +189,7 @@ def says_what_is_wrong(fleet: Served, run: str, fault: Fault) -> None:
     row = next(line for line in told.splitlines() if line.split()[:1] == [ILL])
     assert fault.words in row
     assert re.search(r"Stuck .*\d{4}-\d\d-\d\dT", row)
-    assert f"reason={fault.reason}" in told
+    assert f"Cluster ill: {fault.reason}" in told
 
 
 def values(member: Any) -> set[str]:

@@ -256,7 +256,7 @@ def test_a_rewritten_history_of_namespaces_and_many_runs_goes_on(world: World):
     world.restarts(wiped=True)
     world.commits("README.md", "y\n", f"Accept\n\nAcknowledge-Rewrite: {old} {new}\n")
     world.passes()
-    assert (world.trouble, world.problems()) == ("", [])
+    assert (world.trouble, world.problems()) == ("", ["runs/typo.yaml: NotInitialized"])
     assert {run.key.name: (run.uid, run.end, run.failure_final) for run in world.runs()} == before
     world.commits("runs/done.yaml", run("done", namespace="app"))
     world.passes()
