@@ -3,6 +3,7 @@
 Tries again, and when, are the workers' business; a pause that the member asks for is kept here, whoever calls.
 """
 
+import http.client
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -205,6 +206,9 @@ def _answer(response: urllib3.BaseHTTPResponse) -> Answer:
     if len(body) > MAX_ANSWER_BYTES:
         response.close()
         raise AnswerTooLarge(f"the member's answer is larger than {MAX_ANSWER_BYTES} bytes; the rest was not read")
+    if response.length_remaining:  # the library tells of an end that comes too early only where nothing was read
+        response.close()
+        raise urllib3.exceptions.IncompleteRead(len(body), response.length_remaining)
     response.release_conn()
     return Answer(status=response.status, body=body)
 
@@ -223,8 +227,12 @@ def _why(error: Exception) -> str:
     while cause.__cause__ is not None or cause.__context__ is not None:
         cause = cause.__cause__ or cause.__context__ or cause
     said = line(str(cause), 200) or type(cause).__name__
+    if isinstance(error, urllib3.exceptions.NewConnectionError):  # the library counts a refusal among the timeouts
+        return said
     if isinstance(error, urllib3.exceptions.TimeoutError | TimeoutError):
         return f"no answer in time ({said})"
+    if isinstance(cause, http.client.IncompleteRead | ConnectionResetError):
+        return f"the connection broke off ({said})"
     if isinstance(error, urllib3.exceptions.SSLError):
         return f"its certificate is not trusted, or TLS failed: {said}"
     return said

@@ -46,7 +46,8 @@ def test_a_member_that_refuses_connections_is_unreachable_and_then_well_again(si
     network.switch(Refuse())
     report = site.delivers(site.config_map("a"))
     assert (report.complete, report.reason) == (None, Reason.UNREACHABLE)
-    assert "refused" in report.message
+    assert "Connection refused" in report.message
+    assert "in time" not in report.message
     assert site.delivery.describe()["reachable"] is False
     with pytest.raises(TemporaryError):
         site.delivery.highest_epoch(REPOSITORY)
@@ -65,10 +66,13 @@ def test_a_member_that_does_not_answer_in_time_costs_the_deadline_and_no_more(si
     assert clock.monotonic() - began < 2.5
 
 
-def test_a_connection_that_breaks_in_an_answer_is_unreachable(site, network):
+@pytest.mark.parametrize("after", [0, 100, 1500], ids=["before it", "in its head", "in its body"])
+def test_a_connection_that_breaks_in_an_answer_is_unreachable(site, network, after):
     well(site.delivers(site.config_map("a")))
-    network.switch(ResetMidBody(after=100))
-    assert site.observes().reason is Reason.UNREACHABLE
+    network.switch(ResetMidBody(after=after))
+    report = site.observes()
+    assert report.reason is Reason.UNREACHABLE
+    assert "the connection broke off" in report.message
 
 
 def test_a_slow_member_does_not_hold_a_delivery_for_ever(site, network):
