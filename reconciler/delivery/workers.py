@@ -127,12 +127,12 @@ class _Job:
         took: float = 0.0,
     ) -> None:
         """Decide from a report, and from how many seconds the call took, whether and when to call again."""
-        self.called = True
+        looked, self.called = self.looking, True
         self.looking = report.complete is not None and report.complete == hash_wanted
         self.ended = report.reason is Reason.WITHDRAWN or (self.looking and report.healthy)
         if self.looking or self.ended:
             self.failures = 0
-            self.due = now + look
+            self.due = now + (max(look, took) if looked else look)  # a long look is followed by as long a rest
             return
         self.due = now + max(self._pause(report, jitter, took), report.pause_seconds)
         self.failures += 1

@@ -222,6 +222,15 @@ def test_a_call_that_hung_is_followed_by_a_pause_as_long_as_it(make: Make) -> No
     assert job.due == 110.0
 
 
+def test_a_look_that_takes_long_is_followed_by_a_rest_as_long_as_it_and_a_delivery_is_not(make: Make) -> None:
+    """However much there is to look at, a member is asked for half of the time at most."""
+    report = Report(complete="old", reason=Reason.NOT_AVAILABLE)
+    job = workers._Job(action=deliver(), due=0.0)
+    for due in (101.0, 110.0):  # the delivery, then a look
+        job.settle(report, hash_wanted="old", now=100.0, look=1.0, jitter=lambda ceiling: ceiling, took=10.0)
+        assert job.due == due
+
+
 def test_the_pauses_start_over_once_the_content_was_there(make: Make) -> None:
     member = Awkward()
     member.falls_silent()
