@@ -14,7 +14,7 @@ import yaml
 
 from reconciler.clock import monotonic
 from tests import manifests, servers
-from tests.controlplane.faults import ApiFaultProxy, BlackHole, Drip, FaultProxy, Mode, Pass, Refuse
+from tests.controlplane.faults import ApiFaultProxy, BlackHole, Drip, FaultProxy, Mode, Pass, Refuse, ResetMidBody
 from tests.delivery.kubernetes.test_faults import writes
 from tests.serving import Served, condition
 from tests.test_article import status_log
@@ -104,6 +104,7 @@ def api(words: str, status: int, headers: dict[str, str], when: Callable[[str, s
 FAULTS = {
     "connection refused": network("refused", Refuse()),
     "black hole": network("no answer in time", BlackHole()),
+    "reset in the answer": network("the connection broke off", ResetMidBody(after=4000)),
     "drip": network("no answer in time", Drip(period=0.2)),
     "too many requests": api("too busy (429)", 429, {"Retry-After": "1"}),
     "a storm of errors": api("answered 500", 500, {}, writes),
@@ -195,3 +196,78 @@ def says_what_is_wrong(fleet: Served, run: str, fault: Fault) -> None:
 def values(member: Any) -> set[str]:
     listed = json.loads(member.kubectl("get", "configmaps", "-n", APP, "-o", "json"))["items"]
     return {one["data"]["key"] for one in listed if one["metadata"]["name"].startswith("c")}
+
+
+def test_a_deployment_that_no_node_takes_leaves_the_run_stuck_until_one_does(members, fleet):
+    """The two others finish; the run says which object waits and for what, and ends once a node is there."""
+    pod = {"labels": {"app": "picky"}}
+    picky = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "picky", "namespace": APP},
+        "spec": {
+            "selector": {"matchLabels": pod["labels"]},
+            "template": {
+                "metadata": pod,
+                "spec": {"nodeSelector": {"disk": "fast"}, "containers": [{"name": "app", "image": "nginx:1.27"}]},
+            },
+        },
+    }
+    for member in (members[1], members[2]):
+        member.kubectl("label", "nodes", "--all", "disk=fast")
+    run = manifests.run("picky", placement="members", strategy="together")
+    fleet.push("Add picky", {"resources/picky.yaml": manifests.text(picky), "runs/picky.yaml": run})
+    fleet.command("wait", "picky", "--for", "condition=Progressing=False", "--timeout", "60s")
+    fleet.until(
+        lambda: states(recorded(fleet, "picky")) == {ILL: "Started", **dict.fromkeys(WELL, "Succeeded")},
+        "the two others",
+    )
+    stuck = condition(fleet.get("csur", "picky"), "Progressing")
+    assert (stuck["reason"], "ill: NotAvailable: Deployment members-app/picky" in stuck["message"]) == (
+        "UpdateRunStuck",
+        True,
+    )
+    members[0].kubectl("label", "nodes", "--all", "disk=fast")
+    fleet.until(lambda: "picky: succeeded" in status_log(fleet, "picky"), "the rollout")
+    for member in members:
+        member.kubectl("label", "nodes", "--all", "disk-")
+
+
+def test_a_cluster_tells_what_it_runs_and_what_was_changed_on_it_by_hand(members, fleet, door):
+    """Missing objects and changed fields, of a Secret no value; and a member that does not answer says so."""
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s", "namespace": APP}}
+    files = {
+        "resources/told.yaml": manifests.config_map("told", "told", APP),
+        "resources/gone.yaml": manifests.config_map("gone", "gone", APP),
+        "resources/secret.yaml": manifests.text({**secret, "stringData": {"password": "correct horse"}}),
+        "runs/told.yaml": manifests.run("told", placement="members", strategy="together"),
+    }
+    fleet.push("Add what is told", files)
+    fleet.command("wait", "told", "--timeout", "60s")
+    known = ("--settings", str(fleet.settings))
+    server = json.loads(members[1].kubectl("version", "-o", "json"))["serverVersion"]["gitVersion"]
+    rows = {
+        row[0]: row[1:]
+        for row in map(str.split, fleet.command("get", "clusters", *known, "-o", "wide").split("\n")[1:-1])
+    }
+    assert {name: row[:2] for name, row in rows.items()} == {name: ["True", server] for name in (ILL, *WELL)}
+    assert re.fullmatch(r"members=\d+", rows["well-1"][-1])
+    assert "Not As Delivered:" not in fleet.command("describe", "cluster", "well-1", *known)
+    members[1].kubectl("delete", "configmap", "gone", "-n", APP)
+    change = ("--type=merge", "-n", APP, "-p")
+    members[1].kubectl("patch", "configmap", "told", *change, '{"data":{"key":"by hand"}}')
+    members[1].kubectl("patch", "secret", "s", *change, '{"data":{"password":"dHIwdWI0ZG9y"}}')
+    told = fleet.command("describe", "cluster", "well-1", *known)
+    assert re.search(rf"Cluster UID: +{members[1].uid()}\n", told)
+    assert re.search(r"members +\d+ +[0-9a-f]{7} +told +Yes +\d+ +No\n", told)
+    drift = told[told.index("Not As Delivered:") :].splitlines()[3:]
+    assert sorted(line.partition(f"{APP}/")[2].split(None, 1)[1] for line in drift if line) == [
+        f"ConfigMap {APP}/gone is missing",
+        f"ConfigMap {APP}/told was changed on the member at .data.key (kubectl-patch)",
+        f"Secret {APP}/s was changed on the member",
+    ]
+    assert "dHIwdWI0ZG9y" not in told
+    door.network.switch(Refuse())
+    refused = fleet.command("describe", "cluster", ILL, *known)
+    door.network.switch(Pass())
+    assert re.search(r"Reachable: +No\n +Message: .*Connection refused", refused)

@@ -277,6 +277,28 @@ def test_a_namespaced_placement_cannot_leave_its_namespace(team, change):
         team.member.kubectl("-n", "kube-system", "get", "configmap", "a")
 
 
+def test_a_namespaced_placement_asks_for_nothing_outside_its_namespace(team, monkeypatch):
+    """Beside its own inventory, the identity of the member and what kinds it serves: not even to look."""
+    asked = []
+    connection = team.delivery._store.api.connection
+    plain = connection.request
+    monkeypatch.setattr(connection, "request", lambda *some, **more: asked.append(some[:2]) or plain(*some, **more))
+    outside = {**team.config_map("x"), "metadata": {"name": "x", "namespace": "default"}}
+    nowhere = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": team.namespace}}
+    well(team.delivers(team.config_map("a")))
+    well(team.observes())
+    assert team.withdraws().reason is Reason.WITHDRAWN
+    assert team.delivers(team.config_map("a"), outside, nowhere).reason is Reason.REFUSED
+    own = (f"/api/v1/namespaces/{team.namespace}/", "/api/v1/namespaces/reconciler-system/configmaps")
+    assert {(method, path) for method, path in asked if not path.startswith(own)} <= {
+        ("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews"),
+        ("GET", "/api/v1/namespaces/kube-system"),
+        ("GET", "/api/v1"),
+        ("POST", "/api/v1/namespaces"),  # reconciler-system, where it is not there yet
+    }
+    assert ("PATCH", f"/api/v1/namespaces/{team.namespace}/configmaps/a") in asked
+
+
 def test_a_namespaced_placement_cannot_write_what_has_no_namespace(team):
     role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole"}
     for metadata in ({"name": team.namespace}, {"name": team.namespace, "namespace": team.namespace}):
