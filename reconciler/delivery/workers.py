@@ -140,8 +140,8 @@ class _Job:
     def _pause(self, report: Report, jitter: "_Jitter", took: float) -> float:
         if report.object or report.reason not in _NOT_LET_IN:
             return jitter(pause_ceiling(self.failures))
-        # whoever is silent until the deadline holds a thread for half of the time at most
-        return max(jitter(pause_ceiling(self.failures, LONGEST_KNOCK_SECONDS)), took)
+        # a thread rests as long as it was held, but never so long that the member's coming back is seen late
+        return max(jitter(pause_ceiling(self.failures, LONGEST_KNOCK_SECONDS)), min(took, LONGEST_KNOCK_SECONDS))
 
 
 _Jitter = Callable[[float], float]

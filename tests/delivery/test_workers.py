@@ -214,12 +214,15 @@ def test_what_a_member_refuses_is_tried_with_longer_and_longer_pauses(make: Make
     assert fleet.pauses[:8] == [1, 2, 4, 8, 16, 32, 60, 60]
 
 
-def test_a_call_that_hung_is_followed_by_a_pause_as_long_as_it(make: Make) -> None:
-    """A member that is silent until the deadline holds one of the threads for half of the time at most."""
+@pytest.mark.parametrize(("took", "pause"), [(1.5, 1.5), (10.0, 2.0)], ids=["a knock", "a request"])
+def test_a_call_that_hung_is_followed_by_a_pause_as_long_as_it_within_the_longest(
+    make: Make, took: float, pause: float
+) -> None:
+    """A member that hung for ten seconds was left alone for ten more, and its coming back was seen that late."""
     report = Report(complete=None, reason=Reason.UNREACHABLE)
     job = workers._Job(action=deliver(), due=0.0)
-    job.settle(report, hash_wanted="old", now=100.0, look=1.0, jitter=lambda ceiling: ceiling, took=10.0)
-    assert job.due == 110.0
+    job.settle(report, hash_wanted="old", now=100.0, look=1.0, jitter=lambda _: 0.0, took=took)
+    assert job.due == 100.0 + pause
 
 
 def test_a_look_that_takes_long_is_followed_by_a_rest_as_long_as_it_and_a_delivery_is_not(make: Make) -> None:

@@ -27,6 +27,9 @@ from reconciler.redact import line
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 LONGEST_PAUSE_SECONDS = 300.0
 _CONNECT_SECONDS = 5.0
+_KNOCK_SECONDS = 1.0
+_PATIENT_KNOCK = 4
+"""One of so many attempts at a member that lets nobody in waits long, in case it answers slowly; the others knock."""
 _JSON = "application/json"
 _NO_WAY_IN = (
     urllib3.exceptions.ConnectTimeoutError,
@@ -67,6 +70,7 @@ class Connection:
         self._lock = threading.Lock()
         self._way: _Way | None = None
         self._not_before = 0.0
+        self._turned_away = 0
         self._heard: tuple[datetime, float] | None = None
 
     @property
@@ -158,15 +162,17 @@ class Connection:
                     headers={**headers, **access.headers},
                     retries=False,
                     redirect=False,
-                    timeout=urllib3.Timeout(connect=min(seconds, _CONNECT_SECONDS), read=seconds),
+                    timeout=urllib3.Timeout(connect=min(seconds, connect_seconds(self._turned_away)), read=seconds),
                     preload_content=False,
                     decode_content=False,
                 )
                 answer = _answer(response)
         except (urllib3.exceptions.HTTPError, OSError) as error:
             if isinstance(error, _NO_WAY_IN):
+                self._turned_away += 1
                 self._forget(way)
             raise TemporaryError(f"{access.server}: {_why(error)}") from error
+        self._turned_away = 0
         if (date := _date_of(response.headers.get("Date", ""))) is not None:
             self._heard = date, monotonic()
         self._note_a_pause(access, answer, response.headers.get("Retry-After", ""))
@@ -199,6 +205,14 @@ def _pool(access: Access, size: int) -> urllib3.HTTPConnectionPool:
         return manager.connection_from_host(access.host, access.port, "https" if access.trust else "http")
     kind = urllib3.HTTPConnectionPool if access.trust is None else urllib3.HTTPSConnectionPool
     return kind(access.host, access.port, **options)
+
+
+def connect_seconds(turned_away: int) -> float:
+    """Return how long to wait to be let in, after so many attempts in a row that were not.
+
+    Whoever waits long at a closed door sees late that it has been opened.
+    """
+    return _CONNECT_SECONDS if turned_away % _PATIENT_KNOCK == 0 else _KNOCK_SECONDS
 
 
 def _answer(response: urllib3.BaseHTTPResponse) -> Answer:

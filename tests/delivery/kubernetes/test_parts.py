@@ -11,6 +11,7 @@ from reconciler.core.actions import Fence, Reason, Report
 from reconciler.core.model import PLACEMENT_GROUP, Key
 from reconciler.delivery import open_delivery, workers
 from reconciler.delivery.kubernetes import fields, inventories, names
+from reconciler.delivery.kubernetes.connection import connect_seconds
 from reconciler.delivery.kubernetes.manifests import sent
 from reconciler.delivery.kubernetes.unwell import ServerTrouble, Status, Unwell, unwell
 from reconciler.delivery.kubernetes.waves import in_waves
@@ -274,3 +275,8 @@ def test_what_a_members_clock_says_comes_with_every_report(tmp_path):
         assert report.date is not None
         assert told <= report.date < told + timedelta(minutes=1)
     assert open_delivery("a", asked).withdraw(placement, fence).date is None
+
+
+def test_a_member_that_lets_nobody_in_is_knocked_at_and_now_and_then_waited_for():
+    """Else its return is seen late; and with knocks alone one that answers slowly would never be let in again."""
+    assert [connect_seconds(number) for number in range(6)] == [5, 1, 1, 1, 5, 1]
