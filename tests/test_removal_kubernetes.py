@@ -98,7 +98,7 @@ def test_what_a_removed_placement_placed_is_removed_and_nothing_else(fleet: Flee
     until(lambda: fleet.leftovers() == [])
     assert fleet.planes["member1"].kubectl("get", "configmap", "somebody-elses", "-n", "default", "-o", "name")
     fleet.planes["member1"].kubectl("delete", "configmap", "somebody-elses", "-n", "default")
-    until(lambda: "clusters: {}" in fleet.status_files()["placements/_cluster/removal/clusters.yaml"])
+    until(lambda: fleet.status_files()["placements/_cluster/removal/clusters.yaml"].count("complete_at:") == len(NAMES))
     pushes = servers.git(fleet.remote, "rev-list", "--count", "fleet-status")
     fleet.push("Say nothing new", {"notes.txt": "x\n"})
     fleet.command("get", "crp")

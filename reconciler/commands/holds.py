@@ -3,6 +3,7 @@
 All of it from the two branches: what the daemon wrote to `problems.yaml`, and what their histories say by themselves.
 """
 
+import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -80,7 +81,9 @@ def _of_fleet(fleet: Fleet) -> Iterator[Hold]:
             rule="StatusLost",
             message=f"branch {branch} was at {fleet.lost[:7]} and {where}: nothing is touched until it is restored, or "
             "begun anew with `reconciler init --re-anchor`",
-            command=f"git -C {git.directory} push {fleet.source.push_url} +{fleet.lost}:refs/heads/{branch}",
+            command=shlex.join(
+                ("git", "-C", str(git.directory), "push", fleet.source.push_url, f"+{fleet.lost}:refs/heads/{branch}")
+            ),
         )
     if fleet.status is None:
         return
@@ -130,7 +133,7 @@ def _of_placements(fleet: Fleet) -> Iterator[Hold]:
 
 def _tampered(fleet: Fleet, subject: str, why: str) -> Hold:
     rule, _, message = why.partition(": ")
-    return Hold(rule=rule, message=message, subject=subject, command=f"git log -p {fleet.status_branch}")
+    return Hold(rule=rule, message=message, subject=subject, command=f"git log -p {shlex.quote(fleet.status_branch)}")
 
 
 def is_hold(fleet: Fleet, problem: Problem) -> bool:

@@ -58,6 +58,8 @@ def init(
         typer.echo(text(_known(source, settings)))
         return
     head = source.tip(settings.branch) or _laid_out(source, settings)
+    if not re_anchor:
+        _refuse_a_second(settings, source, head)
     if re_anchor:
         fleet = _anchored_again(settings, source, head, repository_id, start_existing=start_existing)
     else:
@@ -67,6 +69,19 @@ def init(
     typer.echo(f"created branch {settings.status_branch} for repository {fleet.repository}{epoch}, watching {head[:7]}")
     how = f"--settings {settings_file}" if settings_file is not None else f"--repo {settings.repo} --members DIR"
     typer.echo(text(f"next: reconciler serve {how}"))
+
+
+def _refuse_a_second(settings: "Settings", source: "Source", head: str) -> None:
+    """Raise RefusedError where a member that can be asked holds an inventory: its rollout had a status branch."""
+    from reconciler.daemon import anchor  # noqa: PLC0415
+    from reconciler.errors import RefusedError  # noqa: PLC0415
+
+    used = anchor.used_members(settings, source, head, silent_too=False)
+    if used:
+        raise RefusedError(
+            f"branch {settings.status_branch} is not there, but a rollout was: {'; '.join(used)}. Restore the branch, "
+            "or make it anew with `reconciler init --re-anchor`"
+        )
 
 
 def _laid_out(source: "Source", settings: "Settings") -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from reconciler.commands.holds import Hold
+from reconciler.commands.holds import Hold, holds
 from reconciler.commands.nouns import noun_of
 from reconciler.commands.opening import Fleet
 from reconciler.commands.reading import find_run, hold_on
@@ -85,6 +85,8 @@ def unseen(fleet: Fleet, declared: Declared) -> Iterator[Because]:
     if fleet.status is None:
         yield Because(message=f"{where}, and there is no status branch yet", who=OPERATOR, command="reconciler init")
         return
+    if holds(fleet):
+        return  # which is told first, and is why
     seen = fleet.status.observed[:7]
     yield Because(
         message=f"{where}, and the daemon has seen {fleet.branch} up to {seen} only: is it running?",

@@ -44,6 +44,8 @@ def set_state(where: Writing, name: str, namespace: str, state: str, *, message:
 def _not_there(name: str, namespace: str, run: RunStatus | None) -> str:
     where = f" in namespace {namespace}" if namespace else ""
     gone = "; its file was removed, and a run without one starts nothing" if run is not None else ""
+    if run is not None and run.reverts:
+        gone = "; it is a rollback, which has no file: a newer run of its placement stops it"
     return f"there is no run {name}{where} on the watched branch{gone}"
 
 

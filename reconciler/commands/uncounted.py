@@ -1,5 +1,7 @@
 """Files that declare something and do not count: broken, or where nobody reads them."""
 
+import shlex
+
 from reconciler.commands.opening import Fleet
 from reconciler.commands.reasons import Because
 from reconciler.core.model import KINDS, Problem
@@ -59,5 +61,5 @@ def _outside(path: str, kind: str) -> Because:
     return Because(
         message=f"{path} declares it, and files there are not read: a {kind} belongs below {folder}/",
         who=f"whoever may merge to {folder}/",
-        command=f"git mv {path} {folder}/",
+        command=shlex.join(("git", "mv", path, f"{folder}/")),
     )

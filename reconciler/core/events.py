@@ -38,6 +38,7 @@ class RunSeen(Event):
     generation: int
     spec: Body
     annotations: Body = field(default_factory=dict)
+    brought_by: str = ""
     reverts: tuple[str, ...] = ()
 
 

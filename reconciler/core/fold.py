@@ -98,6 +98,7 @@ def _seen(run: RunStatus | None, event: RunSeen) -> RunStatus:
         created=event.created,
         position=event.position,
         commit=event.commit,
+        brought_by=event.brought_by,
         generation=event.generation,
         spec=event.spec,
         state=_state(event.spec),
@@ -375,7 +376,7 @@ def _withdrawn(run: RunStatus, event: RunWithdrawn) -> RunStatus:
     message = f"{what} was removed by commit {event.commit[:7]}"
     if event.rollback:
         message = f"the run was reverted by commit {event.commit[:7]} and is rolled back by {event.rollback}"
-    return _ended(run, event, End.WITHDRAWN, message)
+    return _ended(replace(run, keeps_file=event.placement_removed), event, End.WITHDRAWN, message)
 
 
 _CASES: Mapping[type[Event], Callable[[RunStatus, Any], RunStatus]] = {
@@ -562,13 +563,13 @@ def _withdrawal_started(state: PlacementState, event: WithdrawalStarted) -> Plac
 
 
 def _withdrawal_reported(state: PlacementState, event: WithdrawalReported) -> PlacementState:
-    """Take in how far a removal is; a cluster with nothing left needs no record any more."""
+    """Take in how far a removal is; the record stays, so that what an older intent may still write is seen."""
     old = state.records.get(event.cluster)
     if old is None or old.run or old.hash or old.seq != event.intent:
         raise IllegalTransition(f"event {event.seq} of {state.key}: nothing is being removed from {event.cluster}")
-    if event.reason is Reason.WITHDRAWN:
-        return replace(state, records={name: one for name, one in state.records.items() if name != event.cluster})
     heard = replace(old, reason=event.reason, object=event.object, message=event.message, results=event.results)
+    if event.reason is Reason.WITHDRAWN:
+        heard = replace(heard, complete_at=event.now)
     return replace(state, records={**state.records, event.cluster: heard})
 
 

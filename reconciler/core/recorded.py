@@ -85,8 +85,8 @@ def _placements(placements: list[PlacementState], head: Commit) -> Iterator[Decl
 def _runs(runs: list[RunStatus]) -> Iterator[Declared]:
     """Yield the newest run of each name, unless its file was seen removed; a rollback has none."""
     for run in {one.key: one for one in runs if not one.reverts}.values():
-        if run.end is not End.WITHDRAWN:
-            created = _commit(run.commit, run.position, run.created)
+        if run.end is not End.WITHDRAWN or run.keeps_file:
+            created = _commit(run.brought_by, run.position, run.created)
             metadata = {"annotations": dict(run.annotations)} if run.annotations else {}
             yield _declared(run.key, run.uid, created, generation=run.generation, spec=run.spec, metadata=metadata)
 

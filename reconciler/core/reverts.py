@@ -6,6 +6,7 @@ from collections.abc import Iterable
 _SENTENCE = re.compile(r"\b(?:This reverts|Reverts|Reverted) commit [`']?([0-9a-f]{7,64})\b")
 _SUBJECT = re.compile(r"^[Rr]evert ([0-9a-f]{40}|[0-9a-f]{64})$")
 """Gitea's default subject."""
+_QUOTED = re.compile(r"""^Revert (["'])(.+)\1""")
 _MERGED = re.compile(r"^Merged PR \d+: ")
 """What Azure DevOps puts in front of the title of a pull request."""
 _NUMBER = re.compile(r" \((?:[#!]|pull request #)\d+\)$")
@@ -26,9 +27,11 @@ def titles(message: str) -> tuple[str, ...]:
 def reverts_title(message: str, brought: Iterable[str]) -> bool:
     """Tell whether one of the message's titles says that it reverts something with one of these titles."""
     mine = titles(message)
-    return any(_begins(one, title) for one in mine for title in brought if title)
+    return any(_takes_back(one, title) for one in mine for title in brought if title)
 
 
-def _begins(title: str, reverted: str) -> bool:
-    plain = _NUMBER.sub("", reverted)
-    return any(title.startswith((f"Revert {quote}{reverted}", f"Revert {quote}{plain}{quote}")) for quote in ('"', "'"))
+def _takes_back(title: str, reverted: str) -> bool:
+    quoted = _QUOTED.match(title)
+    return quoted is not None and not {quoted[2], _NUMBER.sub("", quoted[2])}.isdisjoint(
+        {reverted, _NUMBER.sub("", reverted)}
+    )

@@ -134,7 +134,7 @@ def _ways_back(
         there = record.cluster in members and members[record.cluster].uid == record.uid
         if not there or _writer(state, record.cluster, record.run, record.seq)[0] not in ever:
             continue
-        target = _before(state, record, ever) or _present(state, commit)
+        target = _before(state, record, ever) or (_present(state, commit) if record.hash else None)
         if target is not None:
             yield record, target
 

@@ -323,6 +323,7 @@ def _see_run(draft: _Draft, found: Declared) -> None:
             generation=found.generation,
             spec=found.document.body["spec"],
             annotations=dict(found.document.annotations),
+            brought_by=found.created.sha,
         )
         if found.created.position <= draft.declared.started_after:
             run = cast("Run", found.value)

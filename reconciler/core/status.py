@@ -239,7 +239,8 @@ class StageFacts:
 class RunStatus:
     """Everything known of one run; identity and spec are as the repository has them.
 
-    `reverts` are the uids of the runs that a rollback takes back; a rollback has no file.
+    `reverts` are the uids of the runs that a rollback takes back; a rollback has no file. `commit` changed the run
+    last, `brought_by` brought it; `keeps_file` says that a withdrawn run's own file is still there.
     """
 
     format: int
@@ -253,6 +254,7 @@ class RunStatus:
     state: State
     first_seq: int
     annotations: Body = field(default_factory=dict)
+    brought_by: str = ""
     reverts: tuple[str, ...] = ()
     failure: str = ""
     failure_final: bool = False
@@ -266,6 +268,7 @@ class RunStatus:
     end: End | None = None
     ended_at: datetime | None = None
     end_message: str = ""
+    keeps_file: bool = False
 
     @property
     def placement(self) -> str:

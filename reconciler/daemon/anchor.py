@@ -16,7 +16,7 @@ from reconciler.delivery import open_delivery
 from reconciler.errors import PermanentError, RefusedError, TemporaryError
 from reconciler.git import history as log
 from reconciler.git import publish
-from reconciler.git.mirror import Mirror, Source, remembered
+from reconciler.git.mirror import Source, remembered
 from reconciler.git.run import Git
 from reconciler.settings import Settings
 from reconciler.status_branch import store
@@ -47,9 +47,9 @@ def scaffold() -> dict[str, bytes]:
     return files
 
 
-def used_members(settings: Settings, mirror: Mirror, head: str) -> list[str]:
-    """Return the members that hold an inventory of some rollout, or cannot say that they hold none."""
-    derivation = Derivation(mirror.git)
+def used_members(settings: Settings, source: Source, head: str, *, silent_too: bool = True) -> list[str]:
+    """Return the members that hold an inventory of some rollout; with `silent_too` also those that cannot say."""
+    derivation = Derivation(source.git)
     derivation.bring_to(head, {})
     found = []
     for name in sorted(derivation.view.clusters()):
@@ -58,7 +58,8 @@ def used_members(settings: Settings, mirror: Mirror, head: str) -> list[str]:
             continue
         told = open_delivery(name, with_state(member, settings.state_dir)).describe()
         if not told["reachable"]:
-            found.append(f"cluster {name} does not answer: {told.get('message', '')}")
+            if silent_too:
+                found.append(f"cluster {name} does not answer: {told.get('message', '')}")
         elif told["inventories"]:
             found.append(f"cluster {name} holds an inventory")
     return found

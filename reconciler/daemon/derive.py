@@ -61,8 +61,10 @@ class Derivation:
         if done == head and joints == self._joints:
             return
         known = [one for new, one in joints.items() if self._joints.get(new) != one]
+        grown = done is not None and self._joints.keys() <= joints.keys()  # else the branch was made anew since
         self._joints = dict(joints)
-        continues = done is not None and (known == [Joint(follows=done)] or (not known and self._continues(head, done)))
+        follows = known == [Joint(follows=done or "")]
+        continues = grown and (follows or (not known and self._continues(head, done or "")))
         # a view from nothing is built aside: workers go on reading the one that is there
         view, done = (self.view, done) if continues else (self._beginning(head), None)
         try:
@@ -163,8 +165,8 @@ class Derivation:
             return False
         bringing = self._brought(removal.declared.created)
         ids = {one.sha for one in bringing}
-        if any((log.resolve(self._git, sha) or sha) in ids for sha in named):
-            return True
+        if named:
+            return any(one.startswith(sha) for sha in named for one in ids)
         brought = [title for one in bringing for title in (*titles(one.message), one.subject)]
         return any(reverts_title(message, brought) for message in messages)
 

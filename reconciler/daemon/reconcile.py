@@ -369,7 +369,7 @@ class Reconciler:
         for outcome in outcomes:
             self._note_repair(outcome)
         self._repairs = {name: one for name, one in self._repairs.items() if self._is_newest(one)}
-        return actions + [one for name, one in self._repairs.items() if name not in wanted]
+        return actions + [one for name, one in self._repairs.items() if name not in wanted and name[0] in plans]
 
     def _note_repair(self, outcome: Outcome) -> None:
         name = (outcome.target.placement, outcome.target.cluster)

@@ -263,13 +263,5 @@ def brought(git: Git, commit: Commit, base: str | None) -> tuple[Commit, ...]:
     return tuple(one for one, _ in _parse_log(output, lambda: commit.position))
 
 
-def resolve(git: Git, abbreviated: str) -> str | None:
-    """Return the full id of the one commit that an abbreviation stands for; None for no commit, or several."""
-    name = f"{abbreviated}^{{commit}}"
-    if not git.test("rev-parse", "--verify", "--quiet", name):
-        return None
-    return git.run("rev-parse", "--verify", "--quiet", name).decode("ascii").strip()
-
-
 def _walk(git: Git, *args: str) -> list[str]:
     return git.run("rev-list", *args, "--", timeout=_LONG).decode("ascii").splitlines()

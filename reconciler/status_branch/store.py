@@ -123,6 +123,7 @@ def read(git: Git, commit: str) -> Status:
     files = {path: blobs[blob] for path, blob in listing.items()}
     logs = {path: data for path, data in files.items() if path.endswith("/" + layout.EVENTS)}
     states, digests, tampered = _states(logs)
+    tampered |= _set_back(git, commit, logs)
     if fleet.format == FORMAT:
         tampered |= _touched(states, digests, files)
     return Status(
@@ -234,6 +235,34 @@ def placement_of(run: Key, name: str) -> Key:
     """Return the key of the placement that a run names."""
     kind = "ResourcePlacement" if run.namespace else "ClusterResourcePlacement"
     return Key(group=run.group, kind=kind, namespace=run.namespace, name=name)
+
+
+def _set_back(git: Git, tip: str, logs: Mapping[str, bytes]) -> dict[Key, str]:
+    """Find logs of which a commit of somebody else changed what was there, however well the rest folds."""
+    found: dict[Key, str] = {}
+    for commit, before in _foreign(git, tip):
+        changed = [one.path for one in history.diff(git, before, commit) if one.path.endswith("/" + layout.EVENTS)]
+        blobs = {one.path: one.blob or "" for one in history.listing(git, before) if one.path in changed}
+        held = history.read_blobs(git, blobs.values())
+        for path, blob in blobs.items():
+            if not logs.get(path, b"").startswith(held[blob]):
+                why = f"{path} was changed by commit {commit[:7]}, not by the daemon; take that back on the branch"
+                found.setdefault(_owner_or_any(path, held[blob]), f"StatusTampered: {why}")
+    return found
+
+
+def _foreign(git: Git, tip: str) -> list[tuple[str, str]]:
+    """Return the commits that are not ours, each with its first parent."""
+    ours = ("--invert-grep", "--grep=^Observed-Commit: ")
+    rows = git.run("log", "--first-parent", *ours, "--format=%H %P", tip, "--").decode("ascii").splitlines()
+    return [(words[0], words[1]) for words in map(str.split, rows) if len(words) > 1]
+
+
+def _owner_or_any(path: str, data: bytes) -> Key:
+    try:
+        return _owner(path, data)
+    except Exception:  # noqa: BLE001 - a log that somebody edited may say anything
+        return ANY
 
 
 def _touched(

@@ -63,7 +63,7 @@ def test_a_stale_head_is_told(asking, ask: Command):
 def test_a_damaged_log_is_told_wherever_its_run_is_asked_for(asking, ask: Command):
     """The run has no state then, and nobody may ask whether the daemon runs."""
     tampers(asking)
-    why = "ClusterResourcePlacement web is held: StatusTampered: the log of ClusterResourcePlacement web does not fold"
+    why = "ClusterResourcePlacement web is held: StatusTampered: runs/_cluster/web-1/"
     tree = ask(asking.remote, "tree", "web-1")
     assert tree.out.splitlines()[1].strip().startswith(why)
     assert tree.out.splitlines()[2].strip() == "next: git log -p fleet-status"

@@ -388,7 +388,7 @@ def withdrawal(log: logs.Log, reason: Reason, intent: int) -> logs.Log:
     return log.happens(e.WithdrawalReported, run="", cluster="member2", intent=intent, reason=reason)
 
 
-def test_what_a_removed_placement_put_on_a_cluster_is_removed_and_the_record_with_it():
+def test_what_a_removed_placement_put_on_a_cluster_is_removed_and_the_record_says_so():
     log = after(*logs.UPDATED)
     log.happens(e.PlacementRemoved, run="", commit=logs.COMMIT)
     log.happens(e.WithdrawalStarted, run="", cluster="member2")
@@ -397,7 +397,7 @@ def test_what_a_removed_placement_put_on_a_cluster_is_removed_and_the_record_wit
     withdrawal(log, Reason.UNREACHABLE, intent)
     assert log.state.records["member2"].reason is Reason.UNREACHABLE
     withdrawal(log, Reason.WITHDRAWN, intent)
-    assert dict(log.state.records) == {}
+    assert log.state.records["member2"].is_empty
 
 
 def test_nothing_is_removed_while_the_placement_is_there_or_twice_or_without_an_intent():

@@ -582,3 +582,51 @@ def test_a_daemon_that_ends_before_it_planned_anything_leaves_what_waits_on_the_
     tip = asking.head("fleet-status")
     asking.daemons[0].step()
     assert (asking.trouble, asking.head("fleet-status")) == ("", tip)
+
+
+def sets_back(world: World, to: str) -> None:
+    """Commit an earlier state of the status branch on top of it, as `git revert` there would."""
+    tree = servers.git(world.remote, "rev-parse", f"{to}^{{tree}}")
+    who = ("-c", "user.name=Ada", "-c", "user.email=ada@example.org")
+    tip = world.head("fleet-status")
+    made = servers.git(world.remote, *who, "commit-tree", tree, "-p", tip, "-m", "Go back to how it was")
+    servers.git(world.remote, "update-ref", "refs/heads/fleet-status", made)
+    world.damaged = True
+
+
+def test_a_status_branch_that_was_set_back_by_a_commit_is_held_until_it_is_restored(asking: World):
+    """What is left folds by itself; what was taken back must not happen a second time under the same numbers."""
+    before = asking.head("fleet-status")
+    asking.approves("web-1", "canary")
+    asking.passes()
+    assert asking.run("web-1").end == "Succeeded"
+    after, writes = asking.head("fleet-status"), asking.writes("east")
+    sets_back(asking, before)
+    for wiped in (False, True):
+        asking.restarts(wiped=wiped)
+        asking.passes(minutes=2)
+        assert any("StatusTampered" in one for one in asking.problems())
+        assert asking.writes("east") == writes
+    sets_back(asking, after)
+    asking.passes()
+    assert asking.status().tampered == {}
+    assert asking.run("web-1").end == "Succeeded"
+
+
+def test_a_run_that_was_withdrawn_with_its_placement_does_not_come_back_by_a_rewrite(asking: World):
+    asking.removes("placements/web.yaml")
+    asking.passes()
+    asking.commits("placements/web.yaml", manifests.placement())
+    asking.commits("strategies/rings.yaml", strategy(stage("canary"), stage("prod")))
+    asking.passes()
+    asking.commits("notes.txt", "x")
+    asking.commits("resources/app/settings.yaml", manifests.config_map("value9"))
+    asking.passes()
+    old = asking.head()
+    asking.rewrites(servers.git(asking.remote, "rev-parse", f"{old}^1"))
+    new = asking.commits("resources/app/settings.yaml", manifests.config_map("value8"))
+    asking.commits("notes2.txt", "z", f"Accept\n\nAcknowledge-Rewrite: {old} {new}")
+    asking.passes()
+    assert asking.trouble == ""
+    assert [one.key.name for one in asking.runs()] == ["web-1"]
+    assert asking.value("east") is None

@@ -164,6 +164,28 @@ def test_the_revert_of_a_run_with_a_delete_stage_brings_back_what_it_cleared(fix
     assert [one.name for one in fixed.run("web-2-rollback").stages] == ["restore", "canary"]
 
 
+def test_the_revert_of_a_delete_stage_gives_nothing_to_a_cluster_that_never_held_anything(world: World):
+    for name in ("canary", "east"):
+        world.joins(name, ring="prod")
+    world.commits(
+        {
+            "resources/app/namespace.yaml": manifests.namespace(),
+            "placements/web.yaml": placed("canary", "east"),
+            "strategies/rings.yaml": strategy(stage("prod", maxConcurrency=2)),
+        }
+    )
+    world.begins()
+    world.member("east").refuses("no")
+    world.commits("runs/web-1.yaml", run("web-1"))
+    world.passes()
+    commit = world.commits({"placements/web.yaml": placed("canary"), "runs/web-2.yaml": run("web-2")})
+    world.passes()
+    world.heals("east")
+    world.reverts(commit)
+    world.passes()
+    assert world.member("east").objects == {}
+
+
 def test_what_was_in_flight_to_a_cluster_chosen_no_more_is_taken_by_the_delete_stage(fixed: World):
     fixed.breaks("west")
     fixed.commits({"resources/app/settings.yaml": manifests.config_map("v2"), "runs/web-2.yaml": run("web-2")})
@@ -187,7 +209,7 @@ def test_what_a_removed_placement_placed_goes_after_the_grace_period(fixed: Worl
     assert fixed.values() == dict.fromkeys(ALL, "value1")
     fixed.passes(minutes=2)
     assert [fixed.member(one).objects for one in ALL] == [{}, {}, {}]
-    assert fixed.placement().records == {}
+    assert all(one.is_empty for one in fixed.placement().records.values())
 
 
 def test_a_placement_that_comes_back_within_the_grace_period_changes_no_member(fixed: World):
@@ -225,6 +247,19 @@ def test_a_placement_that_is_removed_and_added_between_two_looks_is_another_one(
     assert fixed.values() == {"canary": "v2", "east": "value1", "west": "value1"}
 
 
+def test_a_run_whose_placement_was_gone_before_anybody_looked_starts_nothing(world: World):
+    world.joins("east", ring="prod")
+    world.commits(
+        {"resources/app/namespace.yaml": manifests.namespace(), "strategies/rings.yaml": strategy(stage("prod"))}
+    )
+    world.begins()
+    world.commits({"placements/web.yaml": placed("east"), "runs/web-1.yaml": run("web-1")})
+    world.removes("placements/web.yaml")
+    world.passes(minutes=20)
+    assert world.run("web-1").end == "Withdrawn"
+    assert world.member("east").objects == {}
+
+
 def test_abandon_leaves_everything_where_it_is(fixed: World):
     kept = {"type": "External", "deleteStrategy": {"propagationPolicy": "Abandon"}}
     fixed.commits("placements/web.yaml", placed(*ALL, strategy=kept))
@@ -242,7 +277,7 @@ def test_a_member_that_is_down_is_cleared_when_it_comes_back(fixed: World):
     assert fixed.values() == {"canary": None, "east": None, "west": "value1"}
     fixed.heals("west")
     fixed.passes(minutes=2)
-    assert fixed.placement().records == {}
+    assert all(one.is_empty for one in fixed.placement().records.values())
     assert fixed.value("west") is None
 
 

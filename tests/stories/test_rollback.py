@@ -108,6 +108,25 @@ def test_a_tidy_up_is_no_revert(one_done: World):
     assert [one.key.name for one in one_done.runs()] == ["web-1", "web-2"]
 
 
+def test_where_the_sentence_names_one_commit_no_title_makes_another_one_reverted(one_done: World):
+    one_done.commits(change("value2", "web-2"), message="Roll out")
+    one_done.passes()
+    third = one_done.commits(change("value3", "web-3"), message="Roll out")
+    one_done.passes()
+    message = f'Revert "Roll out"\n\nThis reverts commit {third}.'
+    one_done.commits({"runs/web-2.yaml": None, "runs/web-3.yaml": None}, message=message)
+    one_done.passes()
+    assert one_done.values() == NEW
+
+
+def test_a_title_that_only_begins_alike_is_no_revert(one_done: World):
+    one_done.commits(change("value2", "web-2"), message="Add web")
+    one_done.passes()
+    one_done.removes("runs/web-2.yaml", message='Revert "Add webhook alerts" and tidy up')
+    one_done.passes()
+    assert one_done.values() == NEW
+
+
 def test_a_sentence_about_another_commit_is_no_revert_of_the_run(one_done: World):
     other = one_done.commits("notes.txt", "x\n")
     one_done.commits(change("value2", "web-2"))

@@ -111,7 +111,11 @@ class KubernetesStore:
         """Return every inventory with its version, as `read_inventory` gives it."""
         found = self.api.items(_CONFIG_MAP, inventories.NAMESPACE, inventories.ID)
         parsed = [(body, *inventories.parse(body, self.cluster_uid)) for body in found if inventories.is_ours(body)]
-        return {placement: (inventory, _version_of(body)) for body, placement, inventory in parsed}
+        return {
+            placement: (inventory, _version_of(body))
+            for body, placement, inventory in parsed
+            if body["metadata"]["name"] == inventories.name_of(placement)  # a copy under another name is none
+        }
 
     def read_inventory(self, placement: Key) -> Held:
         """Return the inventory; its version is the uid and the resourceVersion of its ConfigMap."""
@@ -324,6 +328,8 @@ class KubernetesStore:
         if ceiling := self._over_the_ceiling(call, len(keys)):
             return (ObjectResult(object=str(call.placement), reason=Reason.REFUSED, message=ceiling),)
         known = {inventories.id_of(placement) for placement in self.inventories()} if keys else set()
+        if keys:
+            call.seen.clear()  # what is deleted may take others with it: look again
         check, dying = _one_at_a_time(check_fence), dict[Key, str]()
         results: list[ObjectResult] = []
         for wave in reversed(keys_in_waves(key for key in keys if names.is_sound(key))):

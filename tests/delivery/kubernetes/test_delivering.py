@@ -328,3 +328,32 @@ def test_among_many_new_objects_one_that_is_there_already_is_seen(site):
     assert [(one.object, one.reason) for one in report.results] == [(f"ConfigMap {site.namespace}/c1", Reason.CONFLICT)]
     assert site.get("configmap", "c1")["data"] == {"key": "theirs"}
     assert site.names("configmap") == {f"c{number}" for number in range(5)}
+
+
+def test_what_was_pruned_with_its_definition_is_not_told_to_be_there(site):
+    """Apply said that it is well; then the definition left, and took the object with it."""
+    group = f"{site.namespace}.example.com"
+    names = {"plural": "things", "singular": "thing", "kind": "Thing"}
+    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+    versions = [{"name": "v1", "served": True, "storage": True, "schema": schema}]
+    definition = {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"things.{group}"},
+        "spec": {"group": group, "scope": "Namespaced", "names": names, "versions": versions},
+    }
+    well(site.delivers(definition, site.thing(f"{group}/v1", "Thing", "one", spec={"a": 1})))
+    report = site.delivers(site.thing(f"{group}/v1", "Thing", "one", spec={"a": 2}))
+    assert (report.complete, report.reason) == (None, Reason.INCOMPLETE)
+
+
+def test_a_copy_of_an_inventory_under_another_name_is_none(site):
+    well(site.delivers(site.config_map("a", key="1")))
+    copy = site.inventory()
+    copy["metadata"] = {one: copy["metadata"][one] for one in ("namespace", "labels", "annotations")} | {"name": "zzz"}
+    copy["data"]["seq"] = "99"
+    site.member.kubectl("apply", "-f", "-", input=json.dumps(copy))
+    try:
+        well(site.delivers(site.config_map("a", key="2")))
+    finally:
+        site.member.kubectl("delete", "configmap", "zzz", "-n", "reconciler-system")
