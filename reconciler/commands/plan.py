@@ -10,7 +10,7 @@ from reconciler.commands import options
 
 if TYPE_CHECKING:
     from reconciler.commands.opening import Fleet
-    from reconciler.commands.planning import Foreseen, Read
+    from reconciler.commands.planning import Foreseen, Parting, Read
     from reconciler.core.model import Body
     from reconciler.core.view import View
     from reconciler.status_branch.store import Status
@@ -39,7 +39,7 @@ def plan(
     """
     from reconciler.clock import wall  # noqa: PLC0415
     from reconciler.commands import OK, REFUSED, USAGE  # noqa: PLC0415
-    from reconciler.commands.planning import broken_by, foresee  # noqa: PLC0415
+    from reconciler.commands.planning import broken_by, foresee, partings  # noqa: PLC0415
     from reconciler.errors import UsageError  # noqa: PLC0415
 
     if output not in _OUTPUTS:
@@ -47,7 +47,7 @@ def plan(
     where = _open(repo, branch, status_branch, ref, offline=offline)
     found = _chosen(foresee(where.view, where.read, where.status, wall()), where.view, runs or (), namespace)
     problems = broken_by(where.view, where.paths)
-    _show(where, found, problems, output)
+    _show(where, found, () if runs else partings(where.view, where.status, wall()), problems, output)
     if problems:
         return USAGE
     return REFUSED if any(one.is_refused for one in found) else OK
@@ -69,7 +69,7 @@ class _Where:
 def _open(repo: str, branch: str, status_branch: str, ref: str, *, offline: bool) -> _Where:
     """Bring what is to be merged onto the watched branch; a folder that is no repository stands alone."""
     from reconciler.commands.reading import open_reading  # noqa: PLC0415
-    from reconciler.daemon.proposal import bring, of_commit, of_files  # noqa: PLC0415
+    from reconciler.daemon.proposal import bring, messages, of_commit, of_files  # noqa: PLC0415
 
     if not ref and _is_plain_folder(Path(repo)):
         return _alone(Path(repo))
@@ -77,14 +77,16 @@ def _open(repo: str, branch: str, status_branch: str, ref: str, *, offline: bool
     view, git = fleet.derivation.view, fleet.source.git
     assert view.head is not None
     head, merged = view.head.sha, ref
-    if ref:
-        changes = of_commit(git, head, _tip(fleet, repo, ref, offline=offline))
+    tip = _tip(fleet, repo, ref, offline=offline) if ref else None
+    if tip is not None:
+        changes = of_commit(git, head, tip)
     elif git.where is not None:
         changes, merged = of_files(git, head, git.where), "the work tree"
     else:
         changes = ()
     if changes:
         bring(fleet.derivation.view, changes)
+        fleet.derivation.judge_proposed(messages(git, head, tip))
     return _Where(
         view=view,
         read=fleet.derivation.content,
@@ -152,7 +154,9 @@ def _chosen(
     return tuple(one for one in chosen if not names or one.run.key.name in names)
 
 
-def _show(where: _Where, found: "tuple[Foreseen, ...]", problems: Any, output: str) -> None:
+def _show(
+    where: _Where, found: "tuple[Foreseen, ...]", leaving: "tuple[Parting, ...]", problems: Any, output: str
+) -> None:
     import json  # noqa: PLC0415
 
     from reconciler.commands.foretelling import data_of, lines_of  # noqa: PLC0415
@@ -160,7 +164,7 @@ def _show(where: _Where, found: "tuple[Foreseen, ...]", problems: Any, output: s
     from reconciler.documents import yaml  # noqa: PLC0415
 
     if output == "text":
-        say(*lines_of(where.title, found, problems))
+        say(*lines_of(where.title, found, leaving, problems))
         return
-    data = data_of(where.merged, where.base, found, problems)
+    data = data_of(where.merged, where.base, found, leaving, problems)
     say(json.dumps(data, indent=2, ensure_ascii=False) if output == "json" else yaml.dump(data).removesuffix("\n"))

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import cast
 
-from reconciler.core.events import RunSuperseded
-from reconciler.core.model import Body, Key, Problem, Run
-from reconciler.core.rollout import Declarations, plan
+from reconciler.core.events import RunSeen, RunSuperseded, RunWithdrawn
+from reconciler.core.model import PREFIX, Body, Key, Problem, Run
+from reconciler.core.rollout import Declarations, Plan, delete_policy, plan
 from reconciler.core.selection import canonical
 from reconciler.core.status import Pin, PinnedCluster, PlacementState, Record, RunStatus, Snapshot, State
 from reconciler.core.view import Declared, View
@@ -58,6 +58,19 @@ class Foreseen:
         return bool(self.problem)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parting:
+    """What a change takes away: a run is withdrawn or rolled back, a placement is removed.
+
+    `clusters` are those that would be touched, each with the snapshot it goes back to; None: nothing is left there.
+    """
+
+    outcome: str
+    subject: str
+    message: str
+    clusters: Mapping[str, int | None] = field(default_factory=dict)
+
+
 Read = Callable[[str, int], tuple[Body, ...]]
 """Reads the objects of a snapshot back by the placement's uid and the index; raises PermanentError where it cannot."""
 
@@ -79,6 +92,49 @@ def foresee(view: View, read: Read, status: store.Status | None, now: datetime) 
         held = _held(status, key)
         found += _of_placement(read, declared, state or PlacementState(key=key), runs, held, now)
     return tuple(sorted(found, key=lambda one: (one.run.key.namespace, one.run.age, one.run.key.name)))
+
+
+def partings(view: View, status: store.Status | None, now: datetime) -> tuple[Parting, ...]:
+    """Return what would be withdrawn, rolled back or removed, as of the head of the view."""
+    if view.head is None or status is None:
+        return ()
+    declared = Declarations(head=view.head, view=view, started_after=status.fleet.started_after)
+    planned = ((state, plan(state, declared, now)) for state in status.placements.values())
+    return tuple(one for state, found in planned for one in _partings(state, found, view))
+
+
+def _partings(before: PlacementState, planned: Plan, view: View) -> Iterator[Parting]:
+    after = planned.state
+    for event in planned.events:
+        if isinstance(event, RunSeen) and event.reverts:
+            yield _rolled_back(after.runs[event.run])
+        elif isinstance(event, RunWithdrawn) and event.run in before.runs and not event.rollback:
+            message = "it starts nothing new; its clusters keep what they have"
+            yield Parting(outcome="Withdrawn", subject=str(after.runs[event.run].key), message=message)
+    if after.removed_at is not None and before.removed_at is None:
+        yield _removed(after, view)
+
+
+def _rolled_back(run: RunStatus) -> Parting:
+    back = {one.name: one.restores.index for stage in run.stages for one in stage.clusters if one.restores is not None}
+    told = ", ".join(f"{name} to snapshot {index}" for name, index in back.items()) or "no cluster"
+    ended = f"; but {run.end_message}" if run.end is not None else "; nobody is asked"
+    what = f"by {run.key.name}, at once, last updated first: {told}{ended}"
+    left = f"; left alone: {', '.join(run.pin.left)}" if run.pin is not None and run.pin.left else ""
+    subject = ", ".join(run.annotations[PREFIX + "rollback-of"].split(", "))
+    return Parting(outcome="RolledBack", subject=subject, message=what + left, clusters=back)
+
+
+def _removed(state: PlacementState, view: View) -> Parting:
+    members = view.clusters()
+    held = sorted(one.cluster for one in state.records.values() if one.hash and one.cluster in members)
+    policy = delete_policy(state)
+    if policy == "Abandon":
+        message = "its deleteStrategy is Abandon: what it placed stays"
+    else:
+        message = f"after the grace period what it placed is removed from {', '.join(held) or 'no cluster'}"
+    clusters: dict[str, int | None] = dict.fromkeys(held) if policy != "Abandon" else {}
+    return Parting(outcome="Removed", subject=str(state.key), message=message, clusters=clusters)
 
 
 def _by_placement(view: View) -> dict[Key, list[Declared]]:

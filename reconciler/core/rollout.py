@@ -420,7 +420,7 @@ def _newest_active(state: PlacementState, rollback: str) -> RunStatus | None:
 def _clear_removed_placement(draft: _Draft) -> None:
     """Remove from the members what a removed placement put there, once its grace is over."""
     state, members = draft.state, draft.declared.view.clusters()
-    if state.removed_at is None or _delete_policy(state) == "Abandon":
+    if state.removed_at is None or delete_policy(state) == "Abandon":
         return
     left = sorted(
         (one for one in state.records.values() if not one.is_empty and _is_member(members, one)),
@@ -453,7 +453,8 @@ def _say_removed(draft: _Draft, message: str) -> None:
     draft.waiting.append(waiting)
 
 
-def _delete_policy(state: PlacementState) -> str:
+def delete_policy(state: PlacementState) -> str:
+    """Return what becomes of what a placement placed once it is removed: `Delete` or `Abandon`."""
     strategy = (state.spec.get("strategy") or {}).get("deleteStrategy") or {}
     return strategy.get("propagationPolicy") or "Delete"
 

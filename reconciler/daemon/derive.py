@@ -1,6 +1,6 @@
 """From commits to a view: reads what changed, parses it once, and brings the history up to a head."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import cast
@@ -153,13 +153,21 @@ class Derivation:
     def _judge_removals(self, view: History) -> None:
         """Find out which of the runs that were just removed were reverted."""
         while view.unjudged:
-            uid = view.unjudged.pop()
-            if not _brings_another(view, uid) and self._is_revert(view.removals[uid]):
-                view.reverted.add(uid)
+            removal = view.removals[view.unjudged[-1]]
+            self._judge_removal(view, [one.message for one in self._brought(removal.commit)])
 
-    def _is_revert(self, removal: Removal) -> bool:
+    def judge_proposed(self, messages: Sequence[str]) -> None:
+        """Judge the removals of a change that is no commit of the watched branch yet, by the messages it comes with."""
+        while self.view.unjudged:
+            self._judge_removal(self.view, messages)
+
+    def _judge_removal(self, view: History, messages: Sequence[str]) -> None:
+        uid = view.unjudged.pop()
+        if not _brings_another(view, uid) and self._is_revert(view.removals[uid], messages):
+            view.reverted.add(uid)
+
+    def _is_revert(self, removal: Removal, messages: Sequence[str]) -> bool:
         """Tell whether the removing commit, or one that it merged, says that it reverts what brought the run."""
-        messages = [one.message for one in self._brought(removal.commit)]
         named = [sha for message in messages for sha in reverted_ids(message)]
         if not named and not any("Revert " in message for message in messages):
             return False

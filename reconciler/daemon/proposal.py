@@ -6,6 +6,7 @@ both changed is left to a person, as its merged text is not known.
 
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from reconciler.core.history import History
@@ -64,6 +65,16 @@ def bring(view: History, changes: Iterable[FileChange]) -> None:
         sha=NOT_YET, position=view.head.position + 1, time=view.head.time, author="", committer="", message=""
     )
     view.advance(commit, changes)
+
+
+def messages(git: Git, head: str, tip: str | None = None) -> tuple[str, ...]:
+    """Return the messages of the commits that merging `tip` (None: what is checked out here) would bring to `head`."""
+    tip = tip or _here(git)
+    if tip is None or tip == head:
+        return ()
+    base = _base(git, head, tip)
+    commit = next((one for one, _ in log.log(git, tip, base)), None)
+    return tuple(one.message for one in log.brought(git, replace(commit, sha=tip), base)) if commit is not None else ()
 
 
 def _matters(change: Change) -> bool:

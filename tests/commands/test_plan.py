@@ -320,3 +320,38 @@ def _compare(world, olga, branch, run, *, squash):
     assert (found.started_at is not None) == (wanted["outcome"] == "Starts")
     superseded = {one.key.name for one in world.runs() if f"run {run} " in f"{one.end_message} "}
     assert set(wanted["supersedes"]) >= superseded
+
+
+def test_a_revert_is_told_before_it_is_merged(rings, olga):
+    rings.commits(RUN, manifests.run("r1"))
+    rings.passes()
+    commit = rings.commits(
+        {"resources/app/settings.yaml": manifests.config_map("v2"), "runs/r2.yaml": manifests.run("r2")}
+    )
+    rings.passes()
+    rings.branches("undo")
+    back = {"resources/app/settings.yaml": manifests.config_map("value1"), "runs/r2.yaml": None}
+    rings.commits(back, message=f'Revert "it"\n\nThis reverts commit {commit}.', on="undo")
+    [parting] = foreseen(olga, "--ref", "undo")["leaving"]
+    assert (parting["outcome"], parting["subject"]) == ("RolledBack", "r2")
+    assert "RolledBack: r2: by r2-rollback, at once" in olga("plan", "--ref", "undo").out
+    rings.merges("undo")
+    rings.passes()
+    stages = rings.run("r2-rollback").stages
+    assert parting["clusters"] == {one.name: one.restores.index for stage in stages for one in stage.clusters}
+    assert (
+        "RolledBack: r2: by r2-rollback, at once" in olga("plan", "--ref", "undo").out or not foreseen(olga)["leaving"]
+    )
+
+
+def test_a_withdrawal_and_a_removal_are_told_before_they_are_merged(rings, olga):
+    rings.commits(
+        "strategies/rings.yaml", manifests.strategy(manifests.stage("canary", approval=True), manifests.stage("prod"))
+    )
+    rings.commits(RUN, manifests.run("r1"))
+    rings.passes()
+    branches_off(rings, {RUN: None, "placements/web.yaml": None})
+    found = {one["outcome"]: one for one in foreseen(olga, "--ref", "feature")["leaving"]}
+    assert found.keys() == {"Withdrawn", "Removed"}
+    assert found["Removed"]["clusters"] == {"canary": None}
+    assert "is removed from canary" in olga("plan", "--ref", "feature").out
