@@ -21,8 +21,9 @@ from reconciler.commands.reasons import (
 )
 from reconciler.core.approvals import names_of
 from reconciler.core.conditions import approval_kind
-from reconciler.core.model import Approval
+from reconciler.core.model import PLACEMENT_GROUP, Approval, Key
 from reconciler.core.reverts import reverted_ids
+from reconciler.core.rollout import delete_policy
 from reconciler.core.status import Gate, PlacementState, RunStatus, Snapshot, StageFacts
 from reconciler.core.view import Declared
 
@@ -58,7 +59,8 @@ def _cluster_in(state: PlacementState, name: str, uid: str) -> Iterator[Because]
         yield Because(message=f"what placement {placement} had put there {word}", since=record.started_at)
     elif record is not None and record.uid == uid:
         done = "" if record.available_at is not None else f", {record.reason or 'not complete'}"
-        message = f"it runs snapshot {record.index} of placement {placement} by run {record.run_name}{done}"
+        going = f"; the placement was removed by commit {state.commit[:7]}" if state.removed_at is not None else ""
+        message = f"it runs snapshot {record.index} of placement {placement} by run {record.run_name}{done}{going}"
         yield Because(message=message, since=record.available_at or record.started_at)
     elif name in state.scheduled:
         message = f"placement {placement} chooses it, and no run has brought it anything yet"
@@ -87,7 +89,7 @@ def why_placement(fleet: Fleet, kind: str, namespace: str, name: str) -> Answer 
     """Say why a placement's content is, or is not, where it should be; None when there is none of that name."""
     declared = fleet.derivation.view.find(kind, namespace, name)
     if declared is None:
-        return None
+        return _removed(fleet, Key(group=PLACEMENT_GROUP, kind=kind, namespace=namespace, name=name))
     state = None
     if fleet.status is not None:
         found = fleet.status.placements.get(declared.key)
@@ -98,6 +100,29 @@ def why_placement(fleet: Fleet, kind: str, namespace: str, name: str) -> Answer 
     active = any(one.is_active for one in state.runs.values()) if state is not None else False
     word = "Refused" if wrong else "Rolling out" if active else "Idle"
     return Answer(kind=kind, namespace=namespace, name=name, state="Held" if held else word, reasons=reasons)
+
+
+def _removed(fleet: Fleet, key: Key) -> Answer | None:
+    """Say what becomes of what a removed placement had placed; None for one that was never there."""
+    state = fleet.status.placements.get(key) if fleet.status is not None else None
+    if state is None or not state.uid:
+        return None
+    held = while_held(hold_of(fleet, key))
+    gone = f"its file was removed by commit {state.commit[:7]}"
+    left = sorted(one.cluster for one in state.records.values() if not one.is_empty)
+    if not left:
+        reason = Because(message=f"{gone}, and nothing of it is left on any member", since=state.removed_at)
+    elif delete_policy(state) == "Abandon":
+        reason = Because(message=f"{gone}; its deleteStrategy is Abandon, so {', '.join(left)} keep what they have")
+    else:
+        message = (
+            f"{gone}: once the grace period (removalGracePeriodSeconds) is over, what it placed is removed from "
+            f"{', '.join(left)}, unless it is added again before"
+        )
+        who = "whoever may merge to placements/"
+        reason = Because(message=message, since=state.removed_at, who=who, command=f"git revert {state.commit[:7]}")
+    word = "Held" if held else "Removed"
+    return Answer(kind=key.kind, namespace=key.namespace, name=key.name, state=word, reasons=(*held, reason))
 
 
 def _refused(fleet: Fleet, declared: Declared) -> list[Because]:

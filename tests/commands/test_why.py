@@ -355,3 +355,18 @@ def test_what_why_is_not_asked_of(rings, olga):
     assert said.code == 2
     assert "why is asked of runs, clusters, placements and approvals" in said.err
     assert olga("why", "r1", "-o", "xml").code == 2
+
+
+def test_a_removed_placement_says_what_becomes_of_what_it_placed(rings, olga):
+    rolls_out(rings, "r1")
+    rings.removes("placements/web.yaml")
+    rings.passes()
+    said = told(olga, "crp", "web")
+    assert (
+        "once the grace period (removalGracePeriodSeconds) is over, what it placed is removed from canary, east" in said
+    )
+    assert "next: git revert COMMIT" in said
+    assert "the placement was removed by commit COMMIT" in told(olga, "cluster", "east")
+    rings.passes(minutes=15)
+    assert "nothing of it is left on any member" in told(olga, "crp", "web")
+    assert "chooses it" not in told(olga, "cluster", "east")
