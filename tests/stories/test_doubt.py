@@ -630,3 +630,25 @@ def test_a_run_that_was_withdrawn_with_its_placement_does_not_come_back_by_a_rew
     assert asking.trouble == ""
     assert [one.key.name for one in asking.runs()] == ["web-1"]
     assert asking.value("east") is None
+
+
+def test_a_branch_made_anew_after_an_accepted_rewrite_is_derived_alike_by_everybody(asking: World, monkeypatch):
+    """The daemon that has seen the lost commits forgets them with the record of them."""
+    asking.commits("resources/app/settings.yaml", manifests.config_map("lost"))
+    asking.passes()
+    old = asking.head()
+    asking.rewrites(servers.git(asking.remote, "rev-parse", f"{old}^1"))
+    new = asking.commits("resources/app/settings.yaml", manifests.config_map("other"))
+    asking.commits("notes.txt", "z", f"Accept\n\nAcknowledge-Rewrite: {old} {new}")
+    asking.passes()
+    assert [one.index for one in asking.placement().snapshots] == [0, 1, 2]
+    asking.damaged = True
+    servers.git(asking.remote, "update-ref", "-d", "refs/heads/fleet-status")
+    anchors_anew(asking, monkeypatch)
+    asking.passes()
+    asking.starts_another()
+    asking.passes()
+    assert [daemon.trouble for daemon in asking.daemons] == ["", ""]
+    assert [(one.index, one.commit) for one in asking.placement().snapshots][1:] == [(1, new)]
+    derived = [daemon.reconciler.derivation.view.snapshots for daemon in asking.daemons]
+    assert derived[0] == derived[1]
