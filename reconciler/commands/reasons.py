@@ -167,9 +167,8 @@ def _ended(run: RunStatus) -> Iterator[Because]:
             same = "; it wrote nothing new: its clusters held this content before" if _brought_nothing(run) else ""
             yield Because(message=f"all its stages are completed{same}", since=run.ended_at)
         case End.NOT_STARTED:
-            text, word, rest = run.end_message.partition("reconciler run create")
-            text = text.removesuffix(": ")
-            yield Because(message=text, since=run.ended_at, who=ANYBODY_RUNS, command=word + rest)
+            text, _, command = run.end_message.partition("; to start the same: ")
+            yield Because(message=text, since=run.ended_at, who=ANYBODY_RUNS, command=command)
         case _:
             yield Because(message=run.end_message, since=run.ended_at)
     yield from _in_flight(run)
@@ -239,8 +238,8 @@ def why_in_flight(run: RunStatus, stage: StageFacts, cluster: ClusterFacts) -> B
     where = f"cluster {cluster.name} in stage {stage.name} of run {run.key.name}"
     who = _HELPERS.get(cluster.reason) if cluster.reason is not None else None
     return Because(
-        message=f"{where}{stuck}{overdue}: {heard}; it is tried again",
+        message=f"{where}{stuck}{overdue}: {heard}" + ("; it is tried again" if cluster.reason is not None else ""),
         since=cluster.started_at,
         who=who or f"whoever looks after {cluster.name}",
-        command=f"reconciler describe cluster {cluster.name}",
+        command=f"reconciler describe cluster {cluster.name} --settings FILE",
     )

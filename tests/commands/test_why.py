@@ -97,7 +97,7 @@ def test_a_stuck_cluster_is_told_in_the_member_s_words(rings, olga):
     line = (
         "Cluster canary in stage canary of run r1 is stuck, overdue since 2025-07-22T21:05:00Z: "
         "Refused: Namespace app: exceeded quota: pods; it is tried again, since 2025-07-22T21:00:00Z (AGE). "
-        "Who can unblock it: whoever looks after canary.\n  next: reconciler describe cluster canary\n"
+        "Who can unblock it: whoever looks after canary.\n  next: reconciler describe cluster canary --settings FILE\n"
     )
     assert told(olga, "r1") == "r1 (ClusterStagedUpdateRun): Stuck\n" + line
     assert told(olga, "cluster", "canary") == "canary (MemberCluster): Waiting\n" + line
@@ -160,7 +160,7 @@ def test_a_run_as_old_as_the_status_branch_names_the_command_that_starts_the_sam
     world.begins()
     world.passes()
     said = told(olga, "r1")
-    assert "the run is older than the status branch, so it is not started; to start the same, since" in said.lower()
+    assert "the run is older than the status branch, so it is not started, since" in said.lower()
     assert said.endswith("  next: reconciler run create NEW-NAME --placement web --strategy rings\n")
 
 
