@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reconciler.core import codec
+from reconciler.core.status import RunStatus
 from tests import manifests, servers
 from tests.awkward import Awkward
 from tests.manifests import run, stage, strategy
@@ -31,7 +32,11 @@ FIRST = {
     "placements/web.yaml": manifests.placement(),
     "strategies/rings.yaml": strategy(stage("canary"), stage("prod", maxConcurrency=2)),
 }
-RINGS = (strategy(stage("canary"), stage("prod")), strategy(stage("prod"), stage("canary")))
+RINGS = (
+    strategy(stage("canary"), stage("prod")),
+    strategy(stage("prod"), stage("canary")),
+    strategy(stage("canary", approval=True), stage("prod", before=True)),
+)
 
 Step = tuple[Any, ...]
 
@@ -40,7 +45,8 @@ STEPS = st.one_of(
     st.tuples(st.just("content"), st.integers(1, 3)),
     st.tuples(st.just("run"), st.integers(1, 4), st.sampled_from([None, "0", "1", "7"]), st.booleans()),
     st.tuples(st.just("unrun"), st.integers(1, 4)),
-    st.tuples(st.just("strategy"), st.integers(0, 1)),
+    st.tuples(st.just("strategy"), st.sampled_from([0, 1, 2, 2])),
+    st.tuples(st.just("approve"), st.integers(1, 4), st.sampled_from(["canary", "before-prod"]), st.integers(1, 2)),
     st.tuples(st.just("leave"), st.sampled_from(["east", "west"])),
     st.tuples(st.just("join"), st.sampled_from(["east", "west"])),
     st.tuples(st.just("break"), BROKEN),
@@ -55,6 +61,9 @@ CHANGES: Mapping[str, Callable[..., Changes]] = {
     },
     "unrun": lambda number: {f"runs/web-{number}.yaml": None},
     "strategy": lambda number: {"strategies/rings.yaml": RINGS[number]},
+    "approve": lambda number, gate, words: {
+        f"approvals/web-{number}-{gate}.json": manifests.approval(f"web-{number}-{gate}", words=str(words))
+    },
     "leave": lambda name: {f"clusters/{name}.yaml": None},
     "join": lambda name: {f"clusters/{name}.yaml": manifests.cluster(name, ring="prod")},
     "place": lambda there: {"placements/web.yaml": manifests.placement() if there else None},
@@ -133,6 +142,11 @@ def facts(world: World) -> dict[str, Any]:
     }
 
 
+def accepted(run: RunStatus) -> list[str]:
+    """Return the commits whose approvals passed a gate."""
+    return [gate.approval.commit for stage in run.stages for gate in stage.gates if gate.approval is not None]
+
+
 def agree(one: dict[str, Any], other: dict[str, Any]) -> None:
     """What both have seen is equal; a run that came and went between two polls was seen by nobody."""
     for name in ("placement", "snapshots", "policies"):
@@ -175,7 +189,7 @@ def test_two_daemons_come_to_what_one_comes_to(steps, polls):
         with fleet(steps, daemons) as (world, commits):
             delivers(world, commits, polls)
             state = world.placement()
-            ends = {uid: (str(one.end), one.end_message) for uid, one in state.runs.items()}
+            ends = {uid: (str(one.end), one.end_message, accepted(one)) for uid, one in state.runs.items()}
             records = {name: (one.run, one.hash, one.is_empty) for name, one in state.records.items()}
             found.append((facts(world), ends, records, world.values()))
     assert found[0] == found[1]
