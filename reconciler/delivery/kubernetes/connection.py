@@ -245,7 +245,8 @@ def _why(error: Exception) -> str:
         return said
     if isinstance(error, urllib3.exceptions.TimeoutError | TimeoutError):
         return f"no answer in time ({said})"
-    if isinstance(cause, http.client.IncompleteRead | ConnectionResetError):
+    cut_off = isinstance(error, urllib3.exceptions.ProtocolError)  # in the middle of a chunk: a number cannot be read
+    if cut_off or isinstance(cause, http.client.IncompleteRead | ConnectionResetError):
         return f"the connection broke off ({said})"
     if isinstance(error, urllib3.exceptions.SSLError):
         return f"its certificate is not trusted, or TLS failed: {said}"
