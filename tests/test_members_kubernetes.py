@@ -251,7 +251,7 @@ def test_a_cluster_tells_what_it_runs_and_what_was_changed_on_it_by_hand(members
         for row in map(str.split, fleet.command("get", "clusters", *known, "-o", "wide").split("\n")[1:-1])
     }
     assert {name: row[:2] for name, row in rows.items()} == {name: ["True", server] for name in (ILL, *WELL)}
-    assert re.fullmatch(r"members=\d+", rows["well-1"][-1])
+    assert re.search(r"\bmembers=\d+", rows["well-1"][-1])  # beside what other repositories may have left there
     assert "Not As Delivered:" not in fleet.command("describe", "cluster", "well-1", *known)
     members[1].kubectl("delete", "configmap", "gone", "-n", APP)
     change = ("--type=merge", "-n", APP, "-p")
