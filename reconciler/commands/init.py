@@ -58,11 +58,10 @@ def init(
         typer.echo(text(_known(source, settings)))
         return
     head = source.tip(settings.branch) or _laid_out(source, settings)
-    if not re_anchor:
-        _refuse_a_second(settings, source, head)
     if re_anchor:
         fleet = _anchored_again(settings, source, head, repository_id, start_existing=start_existing)
     else:
+        _refuse_a_second(settings, source, head)
         branches = settings.branch, settings.status_branch
         fleet = anchor.make(source, *branches, head, wall(), start_existing=start_existing)
     epoch = f", epoch {fleet.epoch}" if re_anchor else ""

@@ -16,6 +16,7 @@ from reconciler.core.selection import canonical
 from reconciler.core.status import Pin, PinnedCluster, PlacementState, Record, RunStatus, Snapshot, State
 from reconciler.core.view import Declared, View
 from reconciler.daemon.proposal import NOT_YET
+from reconciler.delivery.base import key_of
 from reconciler.errors import PermanentError
 from reconciler.status_branch import store
 
@@ -278,13 +279,7 @@ def _content(view: View, read: Read, placement_uid: str, snapshot: Snapshot) -> 
         objects = selection.objects
     else:
         objects = read(placement_uid, snapshot.index)
-    return {_key(one): one for one in objects}
-
-
-def _key(body: Body) -> Key:
-    metadata = body["metadata"]
-    group = str(body["apiVersion"]).rpartition("/")[0]
-    return Key(group=group, kind=body["kind"], namespace=metadata.get("namespace") or "", name=metadata["name"])
+    return {key_of(one): one for one in objects}
 
 
 def _names(bodies: Mapping[Key, Body], keys: Iterable[Key]) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ def rollback(
     """
     from reconciler.commands.run import check_run, run_body  # noqa: PLC0415
     from reconciler.commands.undoing import free_name, run_file, way_back  # noqa: PLC0415
-    from reconciler.commands.writing import commit, open_to_write  # noqa: PLC0415
+    from reconciler.commands.writing import check_file, commit, open_to_write  # noqa: PLC0415
     from reconciler.documents import yaml  # noqa: PLC0415
 
     fleet = open_to_write(where)
@@ -36,20 +36,11 @@ def rollback(
     check_run(fleet.derivation.view, new, back.run.placement, along, index, namespace)
     path = run_file(fleet, new, namespace)
     data = yaml.dump(run_body(new, back.run.placement, along, index, namespace, "Run", "")).encode()
-    _check_file(path, data)
+    check_file(path, data)
     _say_what_else_goes(back.newer)
     subject = f"Go back to snapshot {index} of {back.run.placement} with run {new}"
     why = message or f"Before run {run} every cluster ran snapshot {index}."
     commit(fleet, {path: data}, f"{subject}\n\n{why}\n", dry_run=where.dry_run, to_branch=where.to_branch)
-
-
-def _check_file(path: str, data: bytes) -> None:
-    from reconciler.documents.parse import parse  # noqa: PLC0415
-    from reconciler.errors import UsageError  # noqa: PLC0415
-
-    problems = parse(path, data).problems
-    if problems:
-        raise UsageError(f"that is no valid run: {problems[0].message} (at {problems[0].pointer})")
 
 
 def _say_what_else_goes(newer: tuple[str, ...]) -> None:

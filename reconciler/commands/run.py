@@ -33,10 +33,9 @@ def create(
     pin: Annotated[bool, typer.Option("--pin", help="Pin the content as it is now by its hash.")] = False,
 ) -> None:
     """Commit a run; the daemon starts it as soon as it is on the watched branch."""
-    from reconciler.commands.writing import commit, open_to_write  # noqa: PLC0415
+    from reconciler.commands.writing import check_file, commit, open_to_write  # noqa: PLC0415
     from reconciler.documents import yaml  # noqa: PLC0415
-    from reconciler.documents.parse import parse  # noqa: PLC0415
-    from reconciler.errors import RefusedError, UsageError  # noqa: PLC0415
+    from reconciler.errors import RefusedError  # noqa: PLC0415
 
     fleet = open_to_write(where)
     view = fleet.derivation.view
@@ -46,9 +45,7 @@ def create(
     if any(one.document.path == path for one in view.runs()) or path in view.broken:
         raise RefusedError(f"{path} is there already, with something else in it: choose another name, or move it")
     data = yaml.dump(body).encode()
-    problems = parse(path, data).problems
-    if problems:
-        raise UsageError(f"that is no valid run: {problems[0].message} (at {problems[0].pointer})")
+    check_file(path, data)
     what = f"snapshot {snapshot}" if snapshot else "the latest snapshot"
     message = f"Roll out {placement} with run {name}\n\n{what} along strategy {strategy}\n"
     commit(fleet, {path: data}, message, dry_run=where.dry_run, to_branch=where.to_branch)

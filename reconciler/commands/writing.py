@@ -8,6 +8,7 @@ from reconciler.commands import options
 from reconciler.commands.holds import warn_of_holds
 from reconciler.commands.opening import Fleet, open_fleet
 from reconciler.daemon.anchor import scaffold
+from reconciler.documents.parse import parse
 from reconciler.errors import RefusedError, TemporaryError, UsageError
 from reconciler.git import publish
 from reconciler.git.mirror import Source
@@ -21,6 +22,13 @@ def open_to_write(where: options.Writing) -> Fleet:
     fleet = open_fleet(where.repo, where.branch, where.status_branch)
     warn_of_holds(fleet)
     return fleet
+
+
+def check_file(path: str, data: bytes) -> None:
+    """Refuse to commit a run that would not count; raises UsageError with the field and the rule."""
+    problems = parse(path, data).problems
+    if problems:
+        raise UsageError(f"that is no valid run: {problems[0].message} (at {problems[0].pointer})")
 
 
 def status_of(fleet: Fleet, so: str) -> store.Status:
