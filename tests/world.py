@@ -29,7 +29,7 @@ from reconciler.errors import TemporaryError
 from reconciler.git.mirror import Mirror
 from reconciler.git.run import PERSON, Git
 from reconciler.settings import Settings
-from reconciler.status_branch import layout, store
+from reconciler.status_branch import layout, reader, store
 from tests import manifests, servers
 from tests.awkward import Awkward
 
@@ -361,8 +361,15 @@ class World:
         """Return the status branch as it is now."""
         tip = self.head("fleet-status")
         if self._read is None or self._read[0] != tip:
-            self._read = tip, store.read(Git(directory=self.remote, profile=PERSON), tip)
+            self._read = tip, reader.read(self._git(), tip, self._read[1] if self._read else None)
         return self._read[1]
+
+    def whole_status(self) -> store.Status:
+        """Return the status branch with the runs that left its tree."""
+        return reader.with_archived(self._git(), self.status())
+
+    def _git(self) -> Git:
+        return Git(directory=self.remote, profile=PERSON)
 
     def placement(self, name: str = "web") -> PlacementState:
         """Return the state of a placement."""
@@ -370,7 +377,7 @@ class World:
 
     def runs(self) -> list[RunStatus]:
         """Return every run of every placement, oldest first."""
-        found = [run for state in self.status().placements.values() for run in state.runs.values()]
+        found = [run for state in self.whole_status().placements.values() for run in state.runs.values()]
         return sorted(found, key=lambda run: (run.position, run.key))
 
     def run(self, name: str) -> RunStatus:
@@ -400,8 +407,12 @@ class World:
         return str(next(one["message"] for one in found if one["type"] == kind))
 
     def object(self, run: str) -> dict[str, Any]:
-        """Return the run as `run.yaml` holds it."""
-        return self.file(f"{layout.run_folder(self.run(run))}/run.yaml")
+        """Return the run as `run.yaml` holds it, or held it last."""
+        found = self.run(run)
+        path = f"{layout.run_folder(found)}/{layout.RUN}"
+        if path in self.status().files:
+            return self.file(path)
+        return cast("dict[str, Any]", yaml.safe_load(store.render_run(found)))
 
     def file(self, path: str) -> dict[str, Any]:
         """Return a YAML file of the status branch."""
@@ -414,7 +425,7 @@ class World:
 
     def events(self, run: str) -> list[str]:
         """Return the names of a run's events, in order."""
-        log = self.status().files[f"{layout.run_folder(self.run(run))}/{layout.EVENTS}"]
+        log = self.whole_status().logs[f"{layout.run_folder(self.run(run))}/{layout.EVENTS}"]
         return [json.loads(line)["event"] for line in log.splitlines()]
 
     def started(self, run: str) -> list[str]:
@@ -458,22 +469,23 @@ class World:
         """Assert that the logs fold to every stored status byte for byte, and that no number was drawn twice."""
         if self.damaged or not self.head("fleet-status"):
             return
-        self._read = None
-        status = self.status()
+        followed = self.status()
+        status = reader.read(self._git(), followed.commit)
         assert status.tampered == {}
-        for key, state in status.placements.items():
+        assert followed == status, "read step by step and at once"
+        for key, state in self.whole_status().placements.items():
             folder = layout.placement_folder(key)
             assert status.files[f"{folder}/clusters.yaml"] == store.render_clusters(state, status.digests[key])
-            for run in state.runs.values():
-                assert status.files[f"{layout.run_folder(run)}/run.yaml"] == store.render_run(run)
+            for run in (one for one in state.runs.values() if one.uid not in state.archived):
+                assert status.files[f"{layout.run_folder(run)}/{layout.RUN}"] == store.render_run(run)
             numbers = [event.seq for event in self.all_events(state)]
             assert sorted(numbers) == list(range(1, state.seq + 1))
 
     def all_events(self, state: PlacementState) -> list[Any]:
         """Return the events of a placement and of its runs, from their logs."""
         folders = [layout.placement_folder(state.key), *(layout.run_folder(run) for run in state.runs.values())]
-        logs = [self.status().logs.get(f"{folder}/{layout.EVENTS}", b"") for folder in folders]
-        return [event for log in logs for event in store.log_events(log)]
+        logs = [self.whole_status().logs.get(f"{folder}/{layout.EVENTS}", b"") for folder in folders]
+        return [event for log in logs for event in reader.log_events(log)]
 
     def ends(self) -> None:
         """Let go of everything."""

@@ -118,4 +118,5 @@ MESSAGES: Mapping[type[Event], Callable[[Any, str], str]] = {
     e.PlacementScheduled: _scheduled,
     e.WithdrawalStarted: lambda event, _: f"What was placed on cluster {event.cluster} is removed from now on",
     e.WithdrawalReported: _heard,
+    e.RunArchived: lambda event, _: f"Run {event.name} is over and its file is gone: its log left the tree",
 }

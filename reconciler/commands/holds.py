@@ -14,12 +14,12 @@ from reconciler.core.model import Key, Problem
 from reconciler.daemon.rewrites import acknowledgement
 from reconciler.documents import yaml
 from reconciler.git import history
-from reconciler.status_branch import layout, store
+from reconciler.status_branch import layout, reader, store
 
 _SHOWN = 5
 """So many holds are told one by one; `get problems` lists all."""
 
-_PLACEMENTS = ("ClusterResourcePlacement", "ResourcePlacement", store.ANY.kind)
+_PLACEMENTS = ("ClusterResourcePlacement", "ResourcePlacement", reader.ANY.kind)
 """What the path of a problem begins with that is no file's."""
 
 _ACKNOWLEDGE = "reconciler acknowledge-rewrite"
@@ -54,7 +54,7 @@ def hold_of(fleet: Fleet, placement: Key | None) -> Hold | None:
 
 def hold_of_run(fleet: Fleet, run: Key, placement: str) -> Hold | None:
     """Return what holds the placement that a run rolls out; None: nothing does."""
-    return hold_of(fleet, store.placement_of(run, placement))
+    return hold_of(fleet, layout.placement_of(run, placement))
 
 
 def warn_of_holds(fleet: Fleet, known: Iterable[Hold] = ()) -> tuple[Hold, ...]:
@@ -87,7 +87,7 @@ def _of_fleet(fleet: Fleet) -> Iterator[Hold]:
         )
     if fleet.status is None:
         return
-    why = fleet.status.tampered.get(store.ANY)
+    why = fleet.status.tampered.get(reader.ANY)
     if why is not None:
         yield _tampered(fleet, "", why)
     yield from _rewritten(fleet, fleet.status)
@@ -124,7 +124,7 @@ def _of_placements(fleet: Fleet) -> Iterator[Hold]:
     if fleet.status is None:
         return
     for key, why in sorted(fleet.status.tampered.items()):
-        if key != store.ANY:
+        if key != reader.ANY:
             yield _tampered(fleet, str(key), why)
     for problem in recorded_problems(fleet):
         if problem.path.partition(" ")[0] in _PLACEMENTS:

@@ -109,12 +109,12 @@ def _anchored_again(
 def _known(source: "Source", settings: "Settings") -> str:
     """Say that the status branch is there already; raises RefusedError when it is not for this watched branch."""
     from reconciler.errors import RefusedError  # noqa: PLC0415
-    from reconciler.status_branch import store  # noqa: PLC0415
+    from reconciler.status_branch import reader  # noqa: PLC0415
 
     name = settings.status_branch
     try:
-        fleet = store.read(source.git, str(source.tip(name))).fleet
-    except store.StatusUnreadableError as error:
+        fleet = reader.read(source.git, str(source.tip(name))).fleet
+    except reader.StatusUnreadableError as error:
         raise RefusedError(f"{error}; name another one with --status-branch") from error
     if fleet.branch != settings.branch:
         raise RefusedError(

@@ -196,10 +196,8 @@ def _observed(fleet: Fleet, cluster: str, delivery: Delivery, facts: Mapping[str
 
 
 def _content(fleet: Fleet, state: PlacementState, record: Record) -> Content:
-    pin = state.runs[record.run].pin
-    uid = pin.placement_uid if pin is not None else state.uid
-    objects = verified(fleet.derivation.content(uid, record.index), record.hash)
-    options = ApplyOptions.from_strategy(pin.apply_strategy) if pin is not None else ApplyOptions()
+    objects = verified(fleet.derivation.content(record.placement_uid, record.index), record.hash)
+    options = ApplyOptions.from_strategy(state.apply_strategy(record.run) or {})
     return Content(hash=record.hash, objects=objects, options=options)
 
 

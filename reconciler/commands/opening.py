@@ -19,7 +19,7 @@ from reconciler.git import history
 from reconciler.git.mirror import Mirror, Source, cache_of, open_source
 from reconciler.git.run import check_sha
 from reconciler.settings import Settings, load, settings_file
-from reconciler.status_branch import store
+from reconciler.status_branch import reader, store
 
 logger = structlog.get_logger()
 
@@ -46,7 +46,7 @@ def open_fleet(repo: str, branch: str, status_branch: str, *, offline: bool = Fa
     head, tip = source.tip(branch), source.tip(status_branch)
     if head is None:
         raise UsageError(f"{repo} has no branch {branch}; name the watched branch with --branch")
-    status = store.read(source.git, tip) if tip is not None else None
+    status = reader.read(source.git, tip) if tip is not None else None
     derivation = Derivation(source.git, _checkpoint(source))
     derivation.bring_to(head, status.fleet.joints if status is not None else {})
     lost = lost_status(source, status_branch, status)

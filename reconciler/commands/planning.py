@@ -18,7 +18,7 @@ from reconciler.core.view import Declared, View
 from reconciler.daemon.proposal import NOT_YET
 from reconciler.delivery.base import key_of
 from reconciler.errors import PermanentError
-from reconciler.status_branch import store
+from reconciler.status_branch import layout, reader, store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,13 +141,13 @@ def _removed(state: PlacementState, view: View) -> Parting:
 def _by_placement(view: View) -> dict[Key, list[Declared]]:
     found: dict[Key, list[Declared]] = {}
     for one in view.runs():
-        found.setdefault(store.placement_of(one.key, cast("Run", one.value).placement), []).append(one)
+        found.setdefault(layout.placement_of(one.key, cast("Run", one.value).placement), []).append(one)
     return found
 
 
 def _held(status: store.Status | None, key: Key) -> str:
     tampered = status.tampered if status is not None else {}
-    return tampered.get(key) or tampered.get(store.ANY) or ""
+    return tampered.get(key) or tampered.get(reader.ANY) or ""
 
 
 def _of_placement(

@@ -17,7 +17,7 @@ from reconciler.core.status import RunStatus
 from reconciler.core.view import Declared
 from reconciler.errors import TemporaryError, UsageError
 from reconciler.git.mirror import open_source
-from reconciler.status_branch import store
+from reconciler.status_branch import reader
 
 _POLL_SECONDS = 2.0
 
@@ -65,7 +65,7 @@ def _refreshed(fleet: Fleet, repo: str, *, offline: bool) -> Fleet:
     if tip is None:
         status = None
     elif status is None or status.commit != tip:
-        status = store.read(source.git, tip)
+        status = reader.read(source.git, tip)
     known = fleet.derivation.view.head
     if status is fleet.status and known is not None and known.sha == head:
         return fleet

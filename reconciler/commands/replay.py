@@ -32,7 +32,7 @@ def replay(
 ) -> int:
     """Print a run's status as its events make it; exit code 1 when the stored one differs."""
     from reconciler.commands import FAILED, OK, present, reading, telling  # noqa: PLC0415
-    from reconciler.status_branch import layout, store  # noqa: PLC0415
+    from reconciler.status_branch import layout, reader, store  # noqa: PLC0415
 
     until = _moment(as_of)
     _, namespace, run = reading.run_named(run, namespace)
@@ -41,7 +41,7 @@ def replay(
     if folder is None:
         return _not_found(status, run, namespace)
     try:
-        log = store.log_events(status.files[f"{folder}/{layout.EVENTS}"])
+        log = reader.log_events(status.files[f"{folder}/{layout.EVENTS}"])
         kept = [event for event in log if until is None or event.now <= until]
         found = _fold(kept)
     except ValueError as error:
@@ -78,18 +78,18 @@ def _status(repo: str, branch: str, status_branch: str, *, offline: bool) -> "St
     """Read the status branch alone: a replay needs nothing else."""
     from reconciler.errors import UsageError  # noqa: PLC0415
     from reconciler.git.mirror import open_source  # noqa: PLC0415
-    from reconciler.status_branch import store  # noqa: PLC0415
+    from reconciler.status_branch import reader  # noqa: PLC0415
 
     source = open_source(repo, (branch, status_branch), offline=offline)
     tip = source.tip(status_branch)
     if tip is None:
         raise UsageError(f"{repo} has no branch {status_branch}, so there is nothing to replay: reconciler init")
-    return store.read(source.git, tip)
+    return reader.read(source.git, tip)
 
 
 def _folder(status: "Status", run: str, namespace: str) -> str | None:
     """Return the folder of a run; of several with the same name the newest, unless a uid is given."""
-    from reconciler.status_branch import layout, store  # noqa: PLC0415
+    from reconciler.status_branch import layout, reader  # noqa: PLC0415
 
     name, _, uid = run.partition("@")
     start = f"runs/{layout.scope(namespace)}/{name}/"
@@ -98,7 +98,7 @@ def _folder(status: "Status", run: str, namespace: str) -> str | None:
 
     def first(folder: str) -> int:
         try:
-            return min((event.seq for event in store.log_events(logs[folder])), default=0)
+            return min((event.seq for event in reader.log_events(logs[folder])), default=0)
         except ValueError:
             return 0
 
@@ -133,12 +133,12 @@ def _compare(status: "Status", path: str, rendered: bytes) -> int:
     import difflib  # noqa: PLC0415
 
     from reconciler.commands import FAILED, OK, present  # noqa: PLC0415
-    from reconciler.status_branch import store  # noqa: PLC0415
+    from reconciler.status_branch import reader  # noqa: PLC0415
 
     stored = status.files.get(path, b"")
     if stored == rendered:
         return OK
-    if status.is_outdated and store.same_facts(stored, rendered):
+    if status.is_outdated and reader.same_facts(stored, rendered):
         present.warn(f"the status branch has format {status.fleet.format}, an older one: the facts are the same")
         return OK
     present.warn(f"error: {path} on the status branch is not what its events say")
@@ -151,9 +151,9 @@ def _compare(status: "Status", path: str, rendered: bytes) -> int:
 def _untouched(status: "Status", run: "RunStatus") -> int:
     """Say whether an event was edited in what `run.yaml` does not show."""
     from reconciler.commands import FAILED, OK, present  # noqa: PLC0415
-    from reconciler.status_branch import store  # noqa: PLC0415
+    from reconciler.status_branch import layout  # noqa: PLC0415
 
-    why = status.tampered.get(store.placement_of(run.key, run.placement))
+    why = status.tampered.get(layout.placement_of(run.key, run.placement))
     if why is None:
         return OK
     present.warn(f"error: {why}")

@@ -17,7 +17,7 @@ from reconciler.core.events import Event
 from reconciler.core.model import format_duration
 from reconciler.core.status import ClusterFacts, End, Gate, PlacementState, RunStatus, StageFacts, State, When
 from reconciler.core.view import Declared
-from reconciler.status_branch import layout, store
+from reconciler.status_branch import layout, reader, store
 from reconciler.status_branch.dashboard import state_of
 
 PENDING = "Pending"
@@ -241,7 +241,7 @@ def gate_state(run: RunStatus, stage: StageFacts, gate: Gate, now: datetime) -> 
 def log_of(status: store.Status, owner: RunStatus | PlacementState) -> list[Event]:
     """Return the events of a run, or a placement's own, oldest first."""
     folder = layout.run_folder(owner) if isinstance(owner, RunStatus) else layout.placement_folder(owner.key)
-    return store.log_events(status.logs.get(f"{folder}/{layout.EVENTS}", b""))
+    return reader.log_events(status.logs.get(f"{folder}/{layout.EVENTS}", b""))
 
 
 def event_line(event: Event, run: RunStatus | None) -> str:

@@ -277,6 +277,14 @@ class WithdrawalReported(Event):
     results: tuple[ObjectResult, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunArchived(Event):
+    """A run that is over and whose file is gone left the tree: its log is in the history of the status branch."""
+
+    uid: str
+    name: str
+
+
 # -- the text of the log ------------------------------------------------------------------------------------------
 
 EVENTS: Mapping[str, type[Event]] = {kind.__name__: kind for kind in Event.__subclasses__()}

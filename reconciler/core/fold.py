@@ -27,6 +27,7 @@ from reconciler.core.events import (
     PlacementScheduled,
     PlacementSeen,
     PolicyMade,
+    RunArchived,
     RunCompleted,
     RunEdited,
     RunInitialized,
@@ -44,6 +45,7 @@ from reconciler.core.events import (
 from reconciler.core.model import Body, Key
 from reconciler.core.status import (
     FORMAT,
+    Archived,
     ClusterFacts,
     End,
     Gate,
@@ -590,6 +592,21 @@ def _placement_scheduled(state: PlacementState, event: PlacementScheduled) -> Pl
     return replace(state, scheduled=scheduled, scheduled_at=state.scheduled_at or event.now, refusal=event.refusal)
 
 
+def _archived(state: PlacementState, event: RunArchived) -> PlacementState:
+    run = state.runs.get(event.uid)
+    if run is None or run.is_active:
+        raise IllegalTransition(f"event {event.seq} of {state.key}: run {event.name} is not there, or not over")
+    kept = Archived(
+        uid=run.uid,
+        key=run.key,
+        age=run.age,
+        was_started=run.started_at is not None,
+        apply_strategy=run.pin.apply_strategy if run.pin is not None else {},
+    )
+    runs = {uid: one for uid, one in state.runs.items() if uid != run.uid}
+    return replace(state, runs=runs, archived={**state.archived, run.uid: kept})
+
+
 _PLACEMENT_CASES: Mapping[type[Event], Callable[[PlacementState, Any], PlacementState]] = {
     PlacementSeen: _placement_seen,
     PlacementEdited: _placement_edited,
@@ -599,6 +616,7 @@ _PLACEMENT_CASES: Mapping[type[Event], Callable[[PlacementState, Any], Placement
     PlacementScheduled: _placement_scheduled,
     WithdrawalStarted: _withdrawal_started,
     WithdrawalReported: _withdrawal_reported,
+    RunArchived: _archived,
 }
 
 

@@ -67,7 +67,7 @@ def rollback_of(state: PlacementState, view: View, found: Reverted, names: Colle
     newest = state.runs[runs[0]]
     commit = max((view.removals[run.uid].commit for run in found.new), key=lambda one: one.position)
     pin = _pin(state, view, commit, found.ever, [state.runs[uid] for uid in runs])
-    taken = {*names, *(run.key.name for run in state.runs.values())}
+    taken = {*names, *(run.key.name for run in state.runs.values()), *(one.key.name for one in state.archived.values())}
     key = replace(newest.key, name=_free_name(newest.key.name, taken))
     return Rollback(
         uid=child_uid(newest.uid, key.kind, key.name),

@@ -51,6 +51,7 @@ from reconciler.core.rollback import Rollback, reverted_runs, rollback_of
 from reconciler.core.stages import INVALID
 from reconciler.core.status import (
     FORMAT,
+    Archived,
     ClusterFacts,
     Gate,
     Pin,
@@ -311,6 +312,8 @@ def _declared_runs(draft: _Draft) -> list[Declared]:
 
 def _see_run(draft: _Draft, found: Declared) -> None:
     known = draft.state.runs.get(found.uid)
+    if found.uid in draft.state.archived:
+        return
     if known is None:
         draft.emit(
             RunSeen,
@@ -518,8 +521,9 @@ def _is_held(draft: _Draft, run: RunStatus) -> bool:
     return True
 
 
-def _newest_started(state: PlacementState) -> RunStatus | None:
-    started = [run for run in state.runs.values() if run.started_at is not None]
+def _newest_started(state: PlacementState) -> RunStatus | Archived | None:
+    started: list[RunStatus | Archived] = [run for run in state.runs.values() if run.started_at is not None]
+    started += [run for run in state.archived.values() if run.was_started]
     return max(started, key=lambda run: run.age, default=None)
 
 

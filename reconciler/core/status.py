@@ -11,7 +11,7 @@ from enum import StrEnum
 from reconciler.core.actions import ObjectResult, Reason
 from reconciler.core.model import Body, Key, parse_duration
 
-FORMAT = 2
+FORMAT = 3
 """Raised with any change of the fold or of the rendering."""
 
 
@@ -419,10 +419,22 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PlacementState:
-    """All runs of one placement in order, one record per cluster, and the placement's own facts.
+class Archived:
+    """What is still known of a run whose log left the tree: its name, how new it was, how it applied objects."""
 
-    `seq` is the last number drawn; it outlives the object and never restarts.
+    uid: str
+    key: Key
+    age: tuple[int, bool, int]
+    was_started: bool
+    apply_strategy: Body
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacementState:
+    """The runs of one placement in order, one record per cluster, and the placement's own facts.
+
+    `seq` is the last number drawn; it outlives the object and never restarts. `archived` are the runs of which only
+    the history of the status branch knows more.
     """
 
     key: Key
@@ -440,7 +452,15 @@ class PlacementState:
     refusal: str = ""
     records: Mapping[str, Record] = field(default_factory=dict)
     runs: Mapping[str, RunStatus] = field(default_factory=dict)
+    archived: Mapping[str, Archived] = field(default_factory=dict)
     transitions: Mapping[str, Progress] = field(default_factory=dict)
+
+    def apply_strategy(self, run: str) -> Body | None:
+        """Return how a run applies objects, be it archived; None for one that is unknown or not initialized."""
+        held, left = self.runs.get(run), self.archived.get(run)
+        if held is not None and held.pin is not None:
+            return held.pin.apply_strategy
+        return left.apply_strategy if left is not None else None
 
     def running(self, cluster: str) -> Record | None:
         """Return the record of a cluster that was told to run something; None where it was not, or no longer is."""

@@ -19,7 +19,7 @@ from reconciler.git import publish
 from reconciler.git.mirror import Source, remembered
 from reconciler.git.run import Git
 from reconciler.settings import Settings
-from reconciler.status_branch import store
+from reconciler.status_branch import reader, store
 
 FOLDER_NOTES: Mapping[str, str] = {
     "clusters": "MemberCluster: which clusters belong to the fleet, and their labels. No credentials.",
@@ -153,10 +153,10 @@ def re_anchor(
 def _refuse_sound(git: Git, branch: str, tip: str, seen: str, last: store.Fleet | None) -> None:
     """Raise RefusedError for a branch that is one of ours, whole, and not behind what was last seen of it."""
     try:
-        status = store.read(git, tip)
-    except store.NewerFormatError as error:
+        status = reader.read(git, tip)
+    except reader.NewerFormatError as error:
         raise RefusedError(str(error)) from error
-    except store.StatusUnreadableError:
+    except reader.StatusUnreadableError:
         return
     goes_on = not seen or log.is_ancestor(git, seen, tip) or (last is not None and status.fleet.succeeds(last))
     if goes_on and not status.tampered:
@@ -165,8 +165,8 @@ def _refuse_sound(git: Git, branch: str, tip: str, seen: str, last: store.Fleet 
 
 def _fleet_at(git: Git, commit: str | None) -> store.Fleet | None:
     try:
-        return store.read_fleet(git, commit) if commit is not None else None
-    except store.StatusUnreadableError:
+        return reader.read_fleet(git, commit) if commit is not None else None
+    except reader.StatusUnreadableError:
         return None
 
 

@@ -20,7 +20,7 @@ from reconciler.git import history as log
 from reconciler.git.history import Change
 from reconciler.git.run import Git
 from reconciler.git.signatures import signer
-from reconciler.status_branch import store
+from reconciler.status_branch import reader
 from reconciler.status_branch.store import Joint
 
 FILE_LIMIT = 1024 * 1024
@@ -42,7 +42,7 @@ class Derivation:
         `allowed_signers` says whose signatures of approvals are believed; without it none is verified.
         """
         self._git, self._checkpoint, self._allowed_signers = git, checkpoint, allowed_signers
-        held = load(checkpoint) if checkpoint is not None else None
+        held: tuple[History, dict[str, Joint]] | None = load(checkpoint) if checkpoint is not None else None
         usable = held is not None and held[0].head is not None and log.exists(git, held[0].head.sha)
         self.view, self._joints = held if held is not None and usable else (History(), {})
         self._saved = self.view.head.position if self.view.head else -1
@@ -76,7 +76,7 @@ class Derivation:
         self.view = view
         position = self.view.head.position if self.view.head else -1
         if self._checkpoint is not None and abs(position - self._saved) >= _SAVE_EVERY:
-            save(self._checkpoint, self.view, self._joints)
+            save(self._checkpoint, (self.view, self._joints))
             self._saved = position
 
     def _continues(self, head: str, done: str) -> bool:
@@ -91,7 +91,7 @@ class Derivation:
         if rewrite is None:
             return History()
         joint = self._joints[rewrite]
-        status = store.read(self._git, joint.recorded)
+        status = reader.with_archived(self._git, reader.read(self._git, joint.recorded))
         time = codec.decode_time(status.time)
         return recorded_history(status.placements.values(), joint.follows, time, status.fleet.started_after)
 

@@ -17,7 +17,7 @@ from reconciler.errors import RefusedError
 from reconciler.git import history as log
 from reconciler.git.mirror import Mirror
 from reconciler.git.run import Git
-from reconciler.status_branch import store
+from reconciler.status_branch import reader, store
 
 LAST_STATUS = "status"
 """The name under which the newest status commit is remembered in the mirror."""
@@ -56,8 +56,8 @@ class StatusGuard:
         """Take note that the mirror was made anew: what is seen next is to be kept there again."""
         self._kept = ""
 
-    def read(self, tip: str | None) -> store.Status:
-        """Read the branch at its tip.
+    def read(self, tip: str | None, known: store.Status | None) -> store.Status:
+        """Read the branch at its tip, on from what is known.
 
         Raises:  HeldError where it is missing, set back, replaced, not one of ours or of a newer format.
         """
@@ -69,8 +69,8 @@ class StatusGuard:
                 "touched; restore it, or start anew with `reconciler init --re-anchor`"
             )
         try:
-            return store.read(self._mirror.git, tip)
-        except store.StatusUnreadableError as error:
+            return reader.read(self._mirror.git, tip, known, repairing=True)
+        except reader.StatusUnreadableError as error:
             raise HeldError(str(error)) from error
 
     def _is_anchored_anew(self, tip: str) -> bool:
@@ -79,8 +79,8 @@ class StatusGuard:
         if not log.exists(git, self.last):
             return False
         try:
-            return store.read_fleet(git, tip).succeeds(store.read_fleet(git, self.last))
-        except store.StatusUnreadableError:
+            return reader.read_fleet(git, tip).succeeds(reader.read_fleet(git, self.last))
+        except reader.StatusUnreadableError:
             return False
 
     def _missing(self) -> str:
@@ -134,7 +134,7 @@ def follow(git: Git, status: store.Status, head: str) -> store.Fleet:
 
 def held(status: store.Status, key: Key, view: View) -> str:
     """Say why a placement may not be touched: a log that was edited, or what the history contradicts; empty: it may."""
-    if why := status.tampered.get(key) or status.tampered.get(store.ANY):
+    if why := status.tampered.get(key) or status.tampered.get(reader.ANY):
         return why
     state = status.placements.get(key)
     if state is None:

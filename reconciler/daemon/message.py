@@ -9,6 +9,7 @@ from reconciler.core.events import (
     GateOpened,
     GatePassed,
     InitializationFailed,
+    RunArchived,
     RunCompleted,
     RunInitialized,
     RunNotStarted,
@@ -45,6 +46,9 @@ def _subject(runs: list[RunStatus], happened: Mapping[Key, tuple[Event, ...]]) -
     if runs:
         more = f" (and {len(runs) - 1} more)" if len(runs) > 1 else ""
         return f"{runs[-1].key.name}: {_words(runs[-1])}{more}"
+    left = [event.name for events in happened.values() for event in events if isinstance(event, RunArchived)]
+    if left:
+        return f"{left[-1]}: archived" + (f" (and {len(left) - 1} more)" if len(left) > 1 else "")
     names = [key.name for key, events in happened.items() if events]
     if names:
         return f"{names[0]}: placement observed" + (f" (and {len(names) - 1} more)" if len(names) > 1 else "")
@@ -62,6 +66,8 @@ def _words(run: RunStatus) -> str:
 
 
 def _line(state: PlacementState, event: Event) -> Iterable[str]:
+    if isinstance(event, RunArchived):
+        return [f"{event.name}  {type(event).__name__}"]
     run = state.runs.get(event.run)
     if run is None:
         return ()

@@ -24,11 +24,12 @@ from reconciler.core.actions import (
     Target,
     Withdraw,
 )
+from reconciler.core.archive import archived, leaving
 from reconciler.core.events import ClusterReported, Event
-from reconciler.core.model import Commit, Key, Problem, Run
+from reconciler.core.model import Body, Commit, Key, Problem, Run
 from reconciler.core.rollout import Declarations, Plan, Waiting, absorbed, plan
-from reconciler.core.status import Pin, PlacementState, Record, RunStatus
-from reconciler.daemon import guards
+from reconciler.core.status import PlacementState, Record
+from reconciler.daemon import checkpoint, guards
 from reconciler.daemon.clocks import Clocks
 from reconciler.daemon.derive import Derivation, verified
 from reconciler.daemon.findings import findings
@@ -41,7 +42,7 @@ from reconciler.errors import PermanentError, TemporaryError
 from reconciler.git import publish
 from reconciler.git.mirror import Mirror
 from reconciler.settings import Settings
-from reconciler.status_branch import store
+from reconciler.status_branch import layout, store
 
 logger = structlog.get_logger()
 
@@ -79,6 +80,7 @@ class Reconciler:
         self._deliveries: dict[str, Delivery] = {}
         self._plans: dict[Key, Plan] = {}
         self._planned_head = ""
+        self._folded = mirror.directory / "folded"
         self._guard = guards.StatusGuard(mirror, settings.status_branch)
         self._clocks = Clocks()
         self._fences = guards.Fences(self._record_of)
@@ -178,7 +180,10 @@ class Reconciler:
         if self.status is not None and self.status.commit == tip:
             self._guard.saw(tip)
             return self.status
-        self.status = store.with_damage(self._guard.read(tip))
+        known: store.Status | None = self.status or checkpoint.load(self._folded)
+        self.status = self._guard.read(tip, known)
+        if self.status is not known:
+            checkpoint.save(self._folded, self.status)
         self._guard.saw(self.status.commit)
         self._plans = {}
         self._fences.forget()
@@ -252,7 +257,7 @@ class Reconciler:
 
     def _keys(self, status: store.Status) -> list[Key]:
         view = self.derivation.view
-        named = {store.placement_of(run.key, cast("Run", run.value).placement) for run in view.runs()}
+        named = {layout.placement_of(run.key, cast("Run", run.value).placement) for run in view.runs()}
         return sorted({*status.placements, *named, *(one.key for one in view.placements())})
 
     def _declarations(self, status: store.Status, fleet: store.Fleet) -> Declarations:
@@ -402,14 +407,17 @@ class Reconciler:
 
     def _content(self, action: Deliver | Observe) -> Content:
         """Read a snapshot back; called from the workers' threads."""
-        state = cast("store.Status", self.status).placements[action.target.placement]
-        run = state.runs.get(action.target.run_uid)
-        if run is None or run.pin is None:
-            raise PermanentError(f"run {action.target.run_uid} is not initialized")
+        target = action.target
+        state = cast("store.Status", self.status).placements[target.placement]
+        record, strategy = state.records.get(target.cluster), state.apply_strategy(target.run_uid)
+        if strategy is None:
+            raise PermanentError(f"run {target.run_uid} is not initialized")
+        if record is None or record.seq != target.seq:
+            raise TemporaryError(f"intent {target.seq} is not the newest one for cluster {target.cluster}")
         if isinstance(action, Deliver):
             self._check_fresh()
         with self._lock:
-            return self._content_of(run, run.pin, action)
+            return self._content_of(record, strategy)
 
     def _check_fresh(self) -> None:
         """Read the status ref again where it was last read over 15 s ago: somebody may have moved the rollout on."""
@@ -420,16 +428,14 @@ class Reconciler:
             raise TemporaryError("held back: the status branch has moved, and is read first")
         self._confirmed_at = monotonic()
 
-    def _content_of(self, run: RunStatus, pin: Pin, action: Deliver | Observe) -> Content:
-        cluster = run.cluster(action.target.cluster, action.target.seq)
-        source = run.source_of(cluster) if cluster is not None else (pin.placement_uid, pin.snapshot_index)
-        name = (run.uid, *source)
+    def _content_of(self, record: Record, strategy: Body) -> Content:
+        name = (record.run, record.placement_uid, record.index)
         if name not in self._contents:
-            objects = verified(self.derivation.content(*source), action.hash)
-            options = ApplyOptions.from_strategy(pin.apply_strategy)
+            objects = verified(self.derivation.content(record.placement_uid, record.index), record.hash)
+            options = ApplyOptions.from_strategy(strategy)
             while len(self._contents) >= _CONTENTS:
                 self._contents.pop(next(iter(self._contents)), None)
-            self._contents[name] = Content(hash=action.hash, objects=objects, options=options)
+            self._contents[name] = Content(hash=record.hash, objects=objects, options=options)
         return self._contents[name]
 
     def _say_once(self, event: str, **facts: str) -> None:
@@ -443,10 +449,12 @@ class Reconciler:
 def _plan(
     state: PlacementState, declared: Declarations, outcomes: tuple[Outcome, ...], now: datetime
 ) -> tuple[Plan, tuple[Event, ...]]:
-    """Absorb, then plan."""
+    """Absorb, plan, and let go of the runs that are over."""
     folded, heard = absorbed(state, outcomes, now)
     planned = plan(folded, declared, now)
-    return planned, (*heard, *planned.events)
+    kept, left = archived(state, planned.state, declared.view.removals, now)
+    recheck_at = now if leaving(kept, declared.view.removals) else planned.recheck_at
+    return replace(planned, state=kept, recheck_at=recheck_at), (*heard, *planned.events, *left)
 
 
 def _closed(

@@ -133,6 +133,22 @@ def diff(git: Git, old: str, new: str) -> tuple[Change, ...]:
     return tuple(_change(raw, next(fields)) for raw in fields)
 
 
+def deleted(git: Git, tip: str, under: str, base: str | None = None) -> dict[str, str]:
+    """Return the files in a folder that the first-parent history removed, each with the blob that it last was.
+
+    Shape:   `under` as in `listing`; with `base` only what was removed since.
+    Raises:  GitError.
+    """
+    limits = (check_sha(tip), *(("^" + check_sha(base),) if base else ()))
+    walk = ("--first-parent", "--diff-merges=first-parent", "--diff-filter=D", "--format=")
+    fields = _fields(git.run("log", *_RAW, *walk, *limits, "--", under, timeout=_LONG))
+    found: dict[str, str] = {}
+    for field in fields:
+        blob = field.decode("ascii").split(" ")[2]
+        found.setdefault(next(fields).decode(errors="surrogateescape"), blob)
+    return found
+
+
 def listing(git: Git, commit: str, under: str = "") -> tuple[Change, ...]:
     """Return every path of a commit's tree, or those in the folder `under` (no slash at the end); raises GitError."""
     folder = (under,) if under else ()

@@ -6,7 +6,9 @@ from reconciler.core.status import RunStatus
 FLEET = "fleet.yaml"
 README = "README.md"
 PROBLEMS = "problems.yaml"
+RUNS = "runs"
 EVENTS = "events.jsonl"
+RUN = "run.yaml"
 
 
 def scope(namespace: str) -> str:
@@ -16,7 +18,7 @@ def scope(namespace: str) -> str:
 
 def run_folder(run: RunStatus) -> str:
     """Return the folder of a run; a deleted and re-added run has another."""
-    return f"runs/{scope(run.key.namespace)}/{run.key.name}/{run.uid[:8]}"
+    return f"{RUNS}/{scope(run.key.namespace)}/{run.key.name}/{run.uid[:8]}"
 
 
 def placement_folder(key: Key) -> str:
@@ -44,3 +46,9 @@ def approval_file(namespace: str, name: str) -> str:
 def snapshot_file(namespace: str, name: str) -> str:
     """Return the file of a resource or policy snapshot."""
     return f"snapshots/{scope(namespace)}/{name}.yaml"
+
+
+def placement_of(run: Key, name: str) -> Key:
+    """Return the key of the placement that a run names."""
+    kind = "ResourcePlacement" if run.namespace else "ClusterResourcePlacement"
+    return Key(group=run.group, kind=kind, namespace=run.namespace, name=name)

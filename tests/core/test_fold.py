@@ -8,7 +8,7 @@ import pytest
 from reconciler.core import events as e
 from reconciler.core.actions import Reason
 from reconciler.core.fold import IllegalTransition, apply, apply_to_placement, fold
-from reconciler.core.status import Delivered, PinnedCluster, PlacementState, Snapshot, When
+from reconciler.core.status import Archived, Delivered, PinnedCluster, PlacementState, Snapshot, When
 from tests.core import logs
 from tests.core.logs import HASH, NEWER, NOW, UID, Log, gate, opened, reported, seen, started
 
@@ -296,7 +296,7 @@ def test_an_event_of_another_run_is_refused():
 def test_every_event_has_an_effect_and_a_refusal_here():
     """A new event fails here until both are written."""
     of_placements = {"PlacementSeen", "PlacementEdited", "PlacementRemoved", "SnapshotMade", "PolicyMade"}
-    of_placements |= {"PlacementScheduled", "WithdrawalStarted", "WithdrawalReported"}
+    of_placements |= {"PlacementScheduled", "WithdrawalStarted", "WithdrawalReported", "RunArchived"}
     of_runs = set(e.EVENTS) - of_placements
     assert {str(one.id).split(",")[0] for one in EFFECTS} == of_runs
     assert of_runs - {one.values[1][0].__name__ for one in REFUSALS} == set()
@@ -334,6 +334,22 @@ def test_a_placement_that_is_edited_keeps_its_snapshots():
     log = after(logs.PLACED, (e.SnapshotMade, {"run": "", "snapshot": logs.SNAPSHOT}))
     log.happens(e.PlacementEdited, run="", generation=2, commit="d" * 40, spec={"x": 1})
     assert (log.state.generation, log.state.spec, len(log.state.snapshots)) == (2, {"x": 1}, 1)
+
+
+def test_of_an_archived_run_only_what_later_runs_hang_on_is_kept():
+    log = after(*logs.STARTED)
+    log.happens(e.RunWithdrawn, commit=logs.COMMIT)
+    run = log.run
+    log.happens(e.RunArchived, run="", uid=UID, name=run.key.name)
+    kept = Archived(uid=UID, key=run.key, age=run.age, was_started=True, apply_strategy={"type": "ClientSideApply"})
+    assert (dict(log.state.runs), dict(log.state.archived)) == ({}, {UID: kept})
+    assert log.state.apply_strategy(UID) == {"type": "ClientSideApply"}
+
+
+@pytest.mark.parametrize("steps", [logs.STARTED, logs.FIRST, ()])
+def test_a_run_that_is_not_over_is_not_archived(steps):
+    with pytest.raises(IllegalTransition, match="run example-run is not there, or not over"):
+        after(*steps).happens(e.RunArchived, run="", uid=UID, name="example-run")
 
 
 @pytest.mark.parametrize("index", [1, -1])

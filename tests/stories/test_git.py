@@ -234,7 +234,14 @@ def test_other_damage_is_written_over(asking: World, change: str, ending: str, w
 
 def formats(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     """Let this be a version that writes another format, and words a condition otherwise."""
-    for room in ("core.fold", "core.rollout", "daemon.message", "daemon.anchor", "status_branch.store"):
+    for room in (
+        "core.fold",
+        "core.rollout",
+        "daemon.message",
+        "daemon.anchor",
+        "status_branch.store",
+        "status_branch.reader",
+    ):
         monkeypatch.setattr(f"reconciler.{room}.FORMAT", number)
     written = store.run_object
     monkeypatch.setattr(store, "run_object", lambda run: {**written(run), "writtenBy": f"format {number}"})

@@ -8,7 +8,7 @@ import pytest
 
 from reconciler.core.events import ClusterReported
 from reconciler.core.fold import IllegalTransition, fold
-from reconciler.status_branch import layout, store
+from reconciler.status_branch import layout, reader, store
 from tests import manifests, servers
 from tests.manifests import run, stage, strategy
 from tests.world import World
@@ -29,7 +29,7 @@ def test_every_stored_status_at_every_commit_is_the_fold_of_its_log(done: World)
     commits = servers.git(done.remote, "rev-list", "fleet-status").splitlines()
     assert len(commits) > 4
     for commit in commits:
-        status = store.read(done.daemons[0].mirror.git, commit)
+        status = reader.read(done.daemons[0].mirror.git, commit)
         assert status.tampered == {}
         for key, state in status.placements.items():
             assert status.files[f"{layout.placement_folder(key)}/clusters.yaml"] == store.render_clusters(

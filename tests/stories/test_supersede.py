@@ -143,4 +143,5 @@ def test_a_run_deleted_and_added_again_is_a_new_run_with_a_folder_of_its_own(rin
     first, second = (one for one in rings.runs() if one.key.name == "web-1")
     assert first.uid != second.uid
     assert (first.end, second.end) == ("Succeeded", "Succeeded")
-    assert len([path for path in rings.status().files if path.endswith("run.yaml")]) == 2
+    folders = {path.rpartition("/")[0] for path in rings.whole_status().logs if path.startswith("runs/")}
+    assert folders == {f"runs/_cluster/web-1/{one.uid[:8]}" for one in (first, second)}
