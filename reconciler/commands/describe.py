@@ -31,6 +31,7 @@ def describe(
 
     asked, wanted = reading.split(noun, name)
     fleet = reading.open_reading(repo, branch, status_branch, offline=offline)
+    fleet = fleet.whole() if everything else fleet
     where = reading.place(asked, namespace)
     found = [one for one in objects.items(fleet, asked, everything=everything) if one.name == wanted]
     found = [one for one in found if one.namespace == where]

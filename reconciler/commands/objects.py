@@ -39,7 +39,7 @@ def items(fleet: Fleet, noun: Noun, *, everything: bool = False) -> list[Item]:
     """
     read = _READERS.get(noun.kind, _declared)
     return sorted(
-        read(fleet, noun, everything),
+        read(fleet.whole() if everything else fleet, noun, everything),
         key=lambda one: (one.namespace, one.name, str(one.metadata.get("creationTimestamp"))),
     )
 

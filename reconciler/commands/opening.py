@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import structlog
 
 from reconciler import redact
 from reconciler.commands.options import Serving
+from reconciler.daemon import checkpoint
 from reconciler.daemon.derive import Derivation
 from reconciler.delivery import open_delivery
 from reconciler.errors import UsageError
@@ -36,6 +37,10 @@ class Fleet:
     lost: str = ""
     """The last known commit of the status branch, where that is gone or does not descend from it any more."""
 
+    def whole(self) -> "Fleet":
+        """Return the fleet with the runs that left the tree of the status branch; raises GitError."""
+        return replace(self, status=reader.with_archived(self.source.git, self.status)) if self.status else self
+
 
 def open_fleet(repo: str, branch: str, status_branch: str, *, offline: bool = False) -> Fleet:
     """Open a repository and derive its head.
@@ -46,8 +51,8 @@ def open_fleet(repo: str, branch: str, status_branch: str, *, offline: bool = Fa
     head, tip = source.tip(branch), source.tip(status_branch)
     if head is None:
         raise UsageError(f"{repo} has no branch {branch}; name the watched branch with --branch")
-    status = reader.read(source.git, tip) if tip is not None else None
-    derivation = Derivation(source.git, _checkpoint(source))
+    status = _read_status(source, tip) if tip is not None else None
+    derivation = Derivation(source.git, _cache(source) / "derived")
     derivation.bring_to(head, status.fleet.joints if status is not None else {})
     lost = lost_status(source, status_branch, status)
     return Fleet(
@@ -60,8 +65,13 @@ def _cache(source: Source) -> Path:
     return cache_of(str(source.git.directory.resolve()))
 
 
-def _checkpoint(source: Source) -> Path:
-    return _cache(source) / "derived"
+def _read_status(source: Source, tip: str) -> store.Status:
+    file = _cache(source) / "folded"
+    known: store.Status | None = checkpoint.load(file)
+    status = reader.read(source.git, tip, known)
+    if status is not known:
+        checkpoint.save(file, status)
+    return status
 
 
 def lost_status(source: Source, branch: str, status: store.Status | None) -> str:

@@ -65,7 +65,7 @@ def _refreshed(fleet: Fleet, repo: str, *, offline: bool) -> Fleet:
     if tip is None:
         status = None
     elif status is None or status.commit != tip:
-        status = reader.read(source.git, tip)
+        status = reader.read(source.git, tip, status)
     known = fleet.derivation.view.head
     if status is fleet.status and known is not None and known.sha == head:
         return fleet
@@ -123,6 +123,7 @@ def run_named(word: str, namespace: str) -> tuple[Noun, str, str]:
 def find_run(fleet: Fleet, noun: Noun, namespace: str, name: str) -> tuple[Declared | None, RunStatus | None]:
     """Return a run as declared and as recorded: the declared one's own record, else the newest of that name."""
     declared = fleet.derivation.view.find(noun.kind, namespace, name)
+    fleet = fleet if declared is not None else fleet.whole()
     states = fleet.status.placements.values() if fleet.status is not None else ()
     runs = [run for state in states for run in state.runs.values()]
     runs = [run for run in runs if (run.key.kind, run.key.namespace, run.key.name) == (noun.kind, namespace, name)]

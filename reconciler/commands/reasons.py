@@ -52,6 +52,7 @@ def why_run(fleet: Fleet, kind: str, namespace: str, name: str) -> Answer | None
     declared, run = find_run(fleet, noun_of(kind), namespace, name)
     if declared is None and run is None:
         return None
+    fleet = fleet if declared is not None else fleet.whole()
     held = while_held(hold_on(fleet, noun_of(kind), namespace, name)) if run is None or run.end is None else ()
     if declared is not None:
         found = reasons_of_run(run) if run is not None else unseen(fleet, declared)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from reconciler.core.events import Event
     from reconciler.core.status import RunStatus
+    from reconciler.git.mirror import Source
     from reconciler.status_branch.store import Status
 
 
@@ -36,7 +37,10 @@ def replay(
 
     until = _moment(as_of)
     _, namespace, run = reading.run_named(run, namespace)
-    status = _status(repo, branch, status_branch, offline=offline)
+    source, tip = _source(repo, branch, status_branch, offline=offline)
+    status = reader.read(source.git, tip)
+    if _folder(status, run, namespace) is None:
+        status = reader.with_archived(source.git, status)
     folder = _folder(status, run, namespace)
     if folder is None:
         return _not_found(status, run, namespace)
@@ -74,17 +78,16 @@ def _moment(text: str) -> "datetime | None":
     return moment
 
 
-def _status(repo: str, branch: str, status_branch: str, *, offline: bool) -> "Status":
-    """Read the status branch alone: a replay needs nothing else."""
+def _source(repo: str, branch: str, status_branch: str, *, offline: bool) -> "tuple[Source, str]":
+    """Return where the status branch is, and its tip: a replay needs nothing else."""
     from reconciler.errors import UsageError  # noqa: PLC0415
     from reconciler.git.mirror import open_source  # noqa: PLC0415
-    from reconciler.status_branch import reader  # noqa: PLC0415
 
     source = open_source(repo, (branch, status_branch), offline=offline)
     tip = source.tip(status_branch)
     if tip is None:
         raise UsageError(f"{repo} has no branch {status_branch}, so there is nothing to replay: reconciler init")
-    return reader.read(source.git, tip)
+    return source, tip
 
 
 def _folder(status: "Status", run: str, namespace: str) -> str | None:

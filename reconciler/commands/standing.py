@@ -219,7 +219,7 @@ def _newest(fleet: Fleet, declared: Declared) -> Because:
 def why_approval(fleet: Fleet, kind: str, namespace: str, name: str) -> Answer | None:
     """Say whether an approval counts, or what its gate waits for; None when there is neither a gate nor a file."""
     declared = fleet.derivation.view.find(kind, namespace, name)
-    gates = list(_gates_named(fleet, kind, namespace, name))
+    gates = _gates_named(fleet, kind, namespace, name) or _gates_named(fleet.whole(), kind, namespace, name)
     if not gates and declared is None:
         return None
     held: tuple[Because, ...] = ()
@@ -236,16 +236,18 @@ def why_approval(fleet: Fleet, kind: str, namespace: str, name: str) -> Answer |
     )
 
 
-def _gates_named(fleet: Fleet, kind: str, namespace: str, name: str) -> Iterator[tuple[RunStatus, StageFacts, Gate]]:
-    """Yield the gates whose approval may have the name."""
+def _gates_named(fleet: Fleet, kind: str, namespace: str, name: str) -> list[tuple[RunStatus, StageFacts, Gate]]:
+    """Return the gates whose approval may have the name."""
     states = fleet.status.placements.values() if fleet.status is not None else ()
-    for run in (one for state in states for one in state.runs.values()):
-        if approval_kind(run.key) != kind or run.key.namespace != namespace:
-            continue
-        for stage in run.stages:
-            for gate in stage.gates:
-                if gate.task.type == "Approval" and name in names_of(run.key.name, stage.name, gate.when):
-                    yield run, stage, gate
+    runs = (run for state in states for run in state.runs.values())
+    return [
+        (run, stage, gate)
+        for run in runs
+        if approval_kind(run.key) == kind and run.key.namespace == namespace
+        for stage in run.stages
+        for gate in stage.gates
+        if gate.task.type == "Approval" and name in names_of(run.key.name, stage.name, gate.when)
+    ]
 
 
 def _approval(run: RunStatus, stage: StageFacts, gate: Gate, *, there: bool) -> tuple[str, Because]:

@@ -87,10 +87,11 @@ def _lines(course: "Iterator[Fleet]", noun: "Noun", namespace: str, name: str) -
 
     last = 0
     for fleet in course:
-        _, found = reading.find_run(fleet, noun, namespace, name)
-        if found is None or fleet.status is None:
+        declared, found = reading.find_run(fleet, noun, namespace, name)
+        status = fleet.status if declared is not None else fleet.whole().status
+        if found is None or status is None:
             continue
-        fresh = [event for event in telling.log_of(fleet.status, found) if event.seq > last]
+        fresh = [event for event in telling.log_of(status, found) if event.seq > last]
         present.say(*(telling.event_line(event, found) for event in fresh))
         last = max((event.seq for event in fresh), default=last)
         code = _ended(found)

@@ -34,6 +34,7 @@ def way_back(fleet: Fleet, name: str, namespace: str) -> WayBack:
     Raises:  RefusedError when the run is not known, has moved nothing, or its clusters have no snapshot in common;
              the text says which there are, with the commands that make a run of each.
     """
+    fleet = fleet.whole()
     run, state = _known(fleet, name, namespace)
     found = _held_before(fleet, run, state)
     if not any(one.started_at is not None for stage in run.stages for one in stage.clusters):

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import reduce
 from typing import Any
 
 from reconciler.core import codec, events
@@ -65,7 +66,8 @@ def _read_all(git: Git, commit: str) -> Status:
     fleet = _fleet(commit, ours, blobs.get(fleet_blob or ""))
     files = {path: blobs[blob] for path, blob in listing.items()}
     logs = {path: data for path, data in files.items() if _is_log(path)}
-    whole = {**_archived_logs(git, commit, logs), **logs}
+    left = _archived(git, commit, logs)
+    whole = {**{path: data for path, data in left.items() if _is_log(path)}, **logs}
     states, digests, tampered = _states(whole)
     tampered |= _set_back(git, commit, whole)
     if fleet.format == FORMAT:
@@ -138,7 +140,7 @@ def _read_on(git: Git, known: Status, commit: str) -> Status | None:
     if newest is None or known.tampered or known.damaged or known.is_outdated:
         return None
     changes = {one.path: one.blob for one in history.diff(git, known.commit, commit)}
-    gone = _deleted_logs(git, commit, known.commit)
+    gone = _deleted(git, commit, known.commit)
     blobs = history.read_blobs(git, [*gone.values(), *(blob for blob in changes.values() if blob)])
     changed = {path: blobs[blob] if blob else None for path, blob in changes.items()}
     files = store.with_changes(known.files, changed)
@@ -254,40 +256,39 @@ def _owner(path: str, data: bytes) -> Key:
 
 
 def with_archived(git: Git, status: Status) -> Status:
-    """Return the status with the archived runs put back among those of their placements; raises GitError."""
-    logs = _archived_logs(git, status.commit, status.logs)
-    found: dict[str, RunStatus] = {}
-    for data in logs.values():
-        run = None
-        for event in log_events(data):
-            run = apply(run, event)
-        if run is not None:
-            found[run.uid] = run
+    """Return the status with the archived runs, and their files, put back where they were; raises GitError."""
+    if all(uid in state.runs for state in status.placements.values() for uid in state.archived):
+        return status
+    files = _archived(git, status.commit, status.logs)
+    logs = {path: data for path, data in files.items() if _is_log(path)}
+    found = {run.uid: run for run in map(_folded, logs.values())}
     placements = {
         key: replace(state, runs={**{uid: found[uid] for uid in state.archived if uid in found}, **state.runs})
         for key, state in status.placements.items()
     }
-    return replace(status, placements=placements, logs={**logs, **status.logs})
+    return replace(status, placements=placements, logs={**logs, **status.logs}, files={**files, **status.files})
 
 
-def _archived_logs(git: Git, commit: str, logs: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Return the logs that left the tree, as they were last; those of the placements tell which."""
+def _folded(log: bytes) -> RunStatus:
+    first, *rest = log_events(log)
+    return reduce(apply, rest, apply(None, first))
+
+
+def _archived(git: Git, commit: str, logs: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Return the files of runs that left the tree, as they were last; the logs of the placements tell which."""
     folders = {uid[:8] for data in logs.values() for uid in _ARCHIVED.findall(data)}
     if not folders:
         return {}
-    found = _deleted_logs(git, commit)
-    blobs = {path: blob for path, blob in found.items() if _run_of(path).encode() in folders and path not in logs}
+    found = _deleted(git, commit).items()
+    blobs = {path: blob for path, blob in found if path.split("/")[-2].encode() in folders and path not in logs}
     held = history.read_blobs(git, blobs.values())
     return {path: held[blob] for path, blob in blobs.items()}
 
 
-def _deleted_logs(git: Git, commit: str, base: str | None = None) -> dict[str, str]:
-    return {path: blob for path, blob in history.deleted(git, commit, layout.RUNS, base).items() if _is_log(path)}
-
-
-def _run_of(log: str) -> str:
-    """Return the beginning of the uid of the run whose log it is."""
-    return log.split("/")[-2]
+def _deleted(git: Git, commit: str, base: str | None = None) -> dict[str, str]:
+    ours = (layout.EVENTS, layout.RUN)
+    found = history.deleted(git, commit, layout.RUNS, base)
+    return {path: blob for path, blob in found.items() if path.rpartition("/")[2] in ours}
 
 
 # -- what somebody else changed ---------------------------------------------------------------------------------------

@@ -10,14 +10,15 @@ from tests.commands.conftest import NAMESPACE
 
 
 def folder(repository: Path, name: str, scope: str = "_cluster") -> str:
-    """Return the folder of a run on the status branch."""
-    names = servers.git(repository, "ls-tree", "-r", "--name-only", "fleet-status").splitlines()
+    """Return the folder that a run has or had on the status branch."""
+    names = servers.git(repository, "log", "--format=", "--name-only", "fleet-status").splitlines()
     return next(one.rpartition("/")[0] for one in names if one.startswith(f"runs/{scope}/{name}/"))
 
 
 def stored(repository: Path, path: str) -> str:
-    """Return a file of the status branch."""
-    return servers.git(repository, "cat-file", "blob", f"fleet-status:{path}") + "\n"
+    """Return a file of the status branch as it is, or was last."""
+    last = servers.git(repository, "log", "-1", "--diff-filter=AM", "--format=%H", "fleet-status", "--", path)
+    return servers.git(repository, "cat-file", "blob", f"{last}:{path}") + "\n"
 
 
 @pytest.mark.parametrize(
