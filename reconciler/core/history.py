@@ -9,7 +9,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from reconciler.core.identity import object_uid
@@ -30,11 +30,15 @@ class _File:
 
 @dataclass(slots=True)
 class _Doubt:
-    """Removed files whose objects stay until the files broken by the same commit can be read."""
+    """Objects that left their files, and stay until the files broken by the same commit can be read.
+
+    `brought` are the runs that the commit brought, also those of its files that could be read only later.
+    """
 
     commit: Commit
     keys: set[Key]
     broken: set[str]
+    brought: dict[str, Declared] = field(default_factory=dict)
 
 
 class History(View):
@@ -101,11 +105,12 @@ class History(View):
             self._files[path] = _File(blob=change.blob, documents=parsed.documents)
             for document in parsed.documents:
                 self._put(document, commit, change.blob)
+        brought = self._brought_by(commit) if gone else ()
         for key in gone:
-            self._remove(key, commit)
+            self._remove(key, commit, brought)
         for path in removed:
             del self._files[path]
-        self._settle_doubts(set(good) | set(removed))
+        self._settle_doubts(commit, set(good) | set(removed))
 
     def _refused(self, good: Mapping[str, FileChange], removed: Iterable[str]) -> dict[str, tuple[Problem, ...]]:
         """Return the files that can be read but must not count: a name taken, or an edit that is not allowed."""
@@ -127,8 +132,8 @@ class History(View):
         self, document: Document, claimants: list[Document], owner: str | None, leaving: set[str]
     ) -> Iterator[Problem]:
         others = {one.path for one in claimants} - {document.path}
-        if owner in self._files and owner not in leaving and owner != document.path:
-            others.add(owner)
+        if owner not in leaving and owner != document.path and self._is_held(document.key):
+            others.add(cast("str", owner))
         if others and document.path != owner:
             names = ", ".join(sorted(others))
             yield problem_at(document, "", "DuplicateObject", f"{document.key} is declared in {names} too")
@@ -148,29 +153,39 @@ class History(View):
             document.key for change in good.values() for document in cast("ParsedFile", change.parsed).documents
         }
         gone: set[Key] = set()
-        for path in good:
-            if path in self._files:
-                gone |= {document.key for document in self._files[path].documents}
-        for path in removed:
-            keys = {document.key for document in self._files[path].documents}
+        for path in (one for one in (*good, *removed) if one in self._files):
+            keys = {document.key for document in self._files[path].documents} - declared
             suspects = {one for one in broken if _folder(one) == _folder(path)}
-            if suspects:
-                self._doubts.append(_Doubt(commit=commit, keys=keys - declared, broken=suspects))
-                self.doubtful |= dict.fromkeys(keys - declared, broken[min(suspects)][0])
+            if keys and suspects:
+                self._doubts.append(_Doubt(commit=commit, keys=keys, broken=suspects))
+                self.doubtful |= dict.fromkeys(keys, broken[min(suspects)][0])
             else:
                 gone |= keys
-        return gone - declared
+        return gone
 
-    def _settle_doubts(self, readable: set[str]) -> None:
+    def _settle_doubts(self, commit: Commit, readable: set[str]) -> None:
         """Carry out the doubted removals whose suspects can be read now; they are dated from their own commit."""
         for doubt in self._doubts:
+            doubt.brought |= {
+                one.uid: one
+                for one in self._brought_by(commit)
+                if doubt.commit == commit or one.document.path in doubt.broken
+            }
             doubt.broken -= readable
             if not doubt.broken:
                 for key in sorted(doubt.keys):
                     self.doubtful.pop(key, None)
-                    if self._owners.get(key) not in self._files:
-                        self._remove(key, doubt.commit)
+                    if not self._is_held(key):
+                        self._remove(key, doubt.commit, doubt.brought.values())
         self._doubts = [doubt for doubt in self._doubts if doubt.broken]
+
+    def _brought_by(self, commit: Commit) -> tuple[Declared, ...]:
+        return tuple(one for one in self.runs() if one.created == commit)
+
+    def _is_held(self, key: Key) -> bool:
+        """Tell whether the file of an object, as it last counted, still holds it: else its removal is in doubt."""
+        file = self._files.get(self._owners.get(key, ""))
+        return file is not None and any(document.key == key for document in file.documents)
 
     def _table(self, key: Key) -> dict[Key, Declared]:
         return self.objects[key.kind] if kind_of(key) else self.resources
@@ -179,6 +194,7 @@ class History(View):
         key, table = document.key, self._table(document.key)
         old = table.get(key)
         self._owners[key] = document.path
+        self.doubtful.pop(key, None)
         if old is not None and old.document == document:
             return
         kind = kind_of(key)
@@ -210,14 +226,14 @@ class History(View):
             self._scopes |= _defined([document])
         self._note(old, new)
 
-    def _remove(self, key: Key, commit: Commit) -> None:
+    def _remove(self, key: Key, commit: Commit, brought: Iterable[Declared]) -> None:
         old = self._table(key).pop(key, None)
         self._owners.pop(key, None)
         self._resources.remove(key)
         if old is not None:
             self._note(old, None)
             if kind_of(key):
-                self.removals[old.uid] = Removal(declared=old, commit=commit)
+                self.removals[old.uid] = Removal(declared=old, commit=commit, replaced=_replaces(old, brought))
             if isinstance(old.value, Run):
                 self.unjudged.append(old.uid)
 
@@ -311,6 +327,14 @@ class History(View):
             last = self.initializations.get(declared.uid)
             if last is None or not (last.final or (last.pin is not None and last.pin.cluster_names)):
                 self.initializations[declared.uid] = attempt(self, declared, commit)
+
+
+def _replaces(gone: Declared, brought: Iterable[Declared]) -> bool:
+    """Tell whether one of these runs is of the same placement as the object, a run, that is gone."""
+    if not isinstance(gone.value, Run):
+        return False
+    names = {(one.key.kind, one.key.namespace, cast("Run", one.value).placement) for one in brought}
+    return (gone.key.kind, gone.key.namespace, gone.value.placement) in names
 
 
 def _defined(documents: Iterable[Document]) -> dict[tuple[str, str], bool]:

@@ -72,10 +72,11 @@ class Initialization:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Removal:
-    """An object that left the repository, and by which commit."""
+    """An object that left the repository, and by which commit; `replaced`: that also brought a run of its placement."""
 
     declared: Declared
     commit: Commit
+    replaced: bool = False
 
 
 class View:

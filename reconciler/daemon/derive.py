@@ -8,7 +8,7 @@ from typing import cast
 from reconciler.core import codec
 from reconciler.core.approvals import Candidate
 from reconciler.core.history import History, approval_mark
-from reconciler.core.model import FOLDERS, Approval, Body, Commit, ParsedFile, Problem, Run
+from reconciler.core.model import FOLDERS, Approval, Body, Commit, ParsedFile, Problem
 from reconciler.core.recorded import recorded_history, recorded_paths
 from reconciler.core.reverts import reverted_ids, reverts_title, titles
 from reconciler.core.selection import resource_hash, sanitise
@@ -163,7 +163,8 @@ class Derivation:
 
     def _judge_removal(self, view: History, messages: Sequence[str]) -> None:
         uid = view.unjudged.pop()
-        if not _brings_another(view, uid) and self._is_revert(view.removals[uid], messages):
+        removal = view.removals[uid]
+        if not removal.replaced and self._is_revert(removal, messages):
             view.reverted.add(uid)
 
     def _is_revert(self, removal: Removal, messages: Sequence[str]) -> bool:
@@ -228,18 +229,6 @@ class Derivation:
             return commit
         held = [one.blob for one in log.listing(self._git, commit.sha, path) if one.path == path and one.blob]
         return log.introduced(self._git, commit.parents[0], commit, path, held[0]) if held else commit
-
-
-def _brings_another(view: History, uid: str) -> bool:
-    """Tell whether the commit that removed a run also brought another run of its placement."""
-    removal = view.removals[uid]
-    gone, where = cast("Run", removal.declared.value), removal.declared.key
-    return any(
-        one.created.sha == removal.commit.sha
-        and (one.key.kind, one.key.namespace) == (where.kind, where.namespace)
-        and cast("Run", one.value).placement == gone.placement
-        for one in view.runs()
-    )
 
 
 def _has_condition(declared: Declared) -> bool:

@@ -166,6 +166,20 @@ def test_a_doubted_removal_that_turns_out_a_rename_removes_nothing(branch: Branc
     assert (east(branch.view).uid, branch.problems()) == (uid, {})
 
 
+def test_an_object_that_leaves_a_file_of_several_is_doubted_alike(branch: Branch):
+    branch(clusters_both=cluster("east") + "---\n" + cluster("west"))
+    uid = east(branch.view).uid
+    removal = branch(clusters_both=cluster("west"), clusters_moved=BROKEN)
+    assert branch.names("MemberCluster") == ["east", "west"]
+    assert branch.view.problem_of(east(branch.view)) is not None
+    branch(clusters_moved=cluster("east", ring="a"))
+    assert (east(branch.view).uid, branch.problems()) == (uid, {})
+    removal = branch(clusters_both=None, clusters_moved=cluster("west"), clusters_third=BROKEN)
+    branch(clusters_third=cluster("north"))
+    assert branch.names("MemberCluster") == ["north", "west"]
+    assert branch.view.removals[uid].commit == removal
+
+
 def test_a_doubt_ends_also_when_the_broken_file_leaves(branch: Branch):
     branch(clusters_east=cluster("east"))
     branch(clusters_east=None, clusters_moved=BROKEN)

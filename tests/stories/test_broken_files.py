@@ -84,6 +84,21 @@ def test_a_rename_that_breaks_the_file_removes_nothing(rings: World):
     assert rings.values() == {"canary": "value1", "east": "value1", "west": "value1"}
 
 
+def test_an_object_that_moves_out_of_a_file_of_several_into_a_broken_one_leaves_no_member(rings: World):
+    both = manifests.config_map("value1") + "---\n" + manifests.config_map("more", "more")
+    rings.commits("resources/app/settings.yaml", both)
+    rings.commits("runs/web-1.yaml", run("web-1"))
+    rings.passes()
+    split = {"resources/app/settings.yaml": manifests.config_map("value2"), "resources/app/more.yaml": BROKEN}
+    rings.commits(split | {"runs/web-2.yaml": run("web-2")})
+    rings.passes()
+    assert rings.message("web-2", "Initialized").startswith(f"{PREFIX}InputBroken: ConfigMap app/more is in a broken")
+    rings.commits("resources/app/more.yaml", manifests.config_map("more", "more"))
+    rings.passes()
+    assert rings.values() == {"canary": "value2", "east": "value2", "west": "value2"}
+    assert rings.values("more") == {"canary": "more", "east": "more", "west": "more"}
+
+
 def test_a_doubted_removal_is_dated_from_the_commit_that_made_it(rings: World):
     rings.commits("runs/web-1.yaml", run("web-1"))
     rings.breaks("east")

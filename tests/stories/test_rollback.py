@@ -146,6 +146,36 @@ def test_a_removing_commit_that_brings_another_run_of_the_placement_never_rolls_
     assert [one.key.name for one in one_done.runs()] == ["web-1", "web-2", "web-3"]
 
 
+@pytest.mark.parametrize("gone", [False, True], ids=["it stays", "another of its runs is gone by then"])
+def test_nor_does_one_that_brings_it_in_a_broken_file_which_is_mended_later(one_done: World, *, gone: bool):
+    """Once the file can be read the removal is dated from its own commit, and that commit did bring a run."""
+    commit = one_done.commits(change("value2", "web-2"))
+    one_done.passes()
+    changes: dict[str, str | None] = {"runs/web-2.yaml": None, "runs/web-3.yaml": "kind: [\n"}
+    if gone:
+        changes["runs/web-4.yaml"] = run("web-4", state="Initialize")
+    one_done.commits(changes, message=f"Another way\n\nThis reverts commit {commit}.")
+    one_done.passes()
+    mended = {"runs/web-4.yaml": None, "runs/web-3.yaml": run("notes", placement="other", state="Initialize")}
+    one_done.commits(mended if gone else {"runs/web-3.yaml": run("web-3", state="Initialize")})
+    one_done.passes()
+    assert one_done.run("web-2").end == "Succeeded"
+    assert [one.key.name for one in one_done.runs() if one.reverts] == []
+    assert one_done.values() == NEW
+
+
+def test_a_broken_file_that_turns_out_no_run_of_the_placement_does_not_stop_a_rollback(one_done: World):
+    commit = one_done.commits(change("value2", "web-2"))
+    one_done.passes()
+    changes = {"runs/web-2.yaml": None, "runs/other.yaml": "kind: [\n"}
+    one_done.commits(changes, message=f"Take it back\n\nThis reverts commit {commit}.")
+    one_done.passes()
+    assert one_done.values() == NEW
+    one_done.commits("runs/other.yaml", run("other", placement="other"))
+    one_done.passes()
+    assert one_done.values() == BACK
+
+
 def test_a_run_that_is_reverted_on_its_way_ends_and_goes_back_only_where_it_was(one_done: World):
     one_done.commits("strategies/rings.yaml", strategy(stage("canary", approval=True), stage("prod")))
     commit = one_done.commits(change("value2", "web-2"))
