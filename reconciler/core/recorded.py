@@ -7,33 +7,50 @@ commits and one that never had them derive the same.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from reconciler.core.approvals import names_of
 from reconciler.core.conditions import API_VERSION, approval_kind
 from reconciler.core.history import History
-from reconciler.core.identity import object_uid
+from reconciler.core.identity import Identity, object_uid
 from reconciler.core.model import CLUSTER_GROUP, KINDS, RESOURCES, Commit, Document, Key
 from reconciler.core.selection import canonical
 from reconciler.core.status import End, PlacementState, RunStatus
 from reconciler.core.view import Declared, Initialization
 
 
-def recorded_history(states: Iterable[PlacementState], lost: str, time: datetime, started_after: int) -> History:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """What the status branch held when the new history was acknowledged, and `time`, when that was written.
+
+    `lost` is the head that it was observed at, and `clusters` who the members were there; None for a branch that does
+    not say it. `started_after` as in `Declarations`.
+    """
+
+    states: tuple[PlacementState, ...]
+    clusters: tuple[Identity, ...] | None
+    lost: str
+    time: datetime
+    started_after: int
+
+
+def recorded_history(record: Recorded) -> History:
     """Return a history that stands at the lost head.
 
-    Shape:   `states` are all that were recorded when the new history was acknowledged, and `time` is when they were;
-             `started_after` as in `Declarations`. Each object lies in a file of its own, with a path that no repository
-             can have (`//`); of resources and clusters only the names are known.
+    Shape:   each object lies in a file of its own, with a path that no repository can have (`//`); of resources and
+             clusters only the names are known.
     Units:   the head's position is the highest that was recorded, which may be lower than it was.
     """
-    placements = sorted(states, key=lambda one: one.key)
+    placements = sorted(record.states, key=lambda one: one.key)
     runs = sorted((run for one in placements for run in one.runs.values()), key=lambda one: (one.position, one.uid))
-    head = _commit(lost, max([started_after, *_positions(placements, runs)]), time)
+    head = _commit(record.lost, max([record.started_after, *_positions(placements, runs)]), record.time)
+    clusters = _pinned(runs) if record.clusters is None else record.clusters
     history = History()
-    history.begin_from([*_placements(placements, head), *_runs(runs), *_clusters(runs), *_resources(placements, head)])
+    history.begin_from(
+        [*_placements(placements, head), *_runs(runs), *_clusters(clusters, head), *_resources(placements, head)]
+    )
     history.head = head
     history.recorded = {*(one.uid for one in placements), *(one.uid for one in runs)}
     for state in placements:
@@ -91,18 +108,22 @@ def _runs(runs: list[RunStatus]) -> Iterator[Declared]:
             yield _declared(run.key, run.uid, created, generation=run.generation, spec=run.spec, metadata=metadata)
 
 
-def _clusters(runs: list[RunStatus]) -> Iterator[Declared]:
-    """Yield each cluster as the newest pin has it, unless it was seen leaving."""
-    newest: dict[str, tuple[str, Commit] | None] = {}
+def _clusters(clusters: Iterable[Identity], head: Commit) -> Iterator[Declared]:
+    for one in clusters:
+        key = Key(group=CLUSTER_GROUP, kind="MemberCluster", name=one.name)
+        created = _commit(one.commit, head.position, one.created)
+        yield _declared(key, one.uid, created, apiVersion=f"{CLUSTER_GROUP}/v1beta1")
+
+
+def _pinned(runs: list[RunStatus]) -> tuple[Identity, ...]:
+    """Return each cluster as the newest pin has it, unless it was seen leaving: what an older branch says of them."""
+    newest: dict[str, Identity | None] = {}
     pinned = [(run.pin, run) for run in runs if run.pin is not None]
     for pin, run in sorted(pinned, key=lambda one: one[0].position):
-        commit = _commit(pin.commit, pin.position, run.created)
         for cluster in (one for stage in run.stages for one in stage.clusters):
-            newest[cluster.name] = None if cluster.departed_at is not None else (cluster.uid, commit)
-    for name, found in sorted(newest.items()):
-        if found is not None:
-            key = Key(group=CLUSTER_GROUP, kind="MemberCluster", name=name)
-            yield _declared(key, *found, apiVersion=f"{CLUSTER_GROUP}/v1beta1")
+            found = Identity(name=cluster.name, uid=cluster.uid, commit=pin.commit, created=run.created)
+            newest[cluster.name] = found if cluster.departed_at is None else None
+    return tuple(one for _, one in sorted(newest.items()) if one is not None)
 
 
 def _resources(placements: list[PlacementState], head: Commit) -> Iterator[Declared]:

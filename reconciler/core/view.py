@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from reconciler.core import placement as placements
+from reconciler.core.identity import Identity
 from reconciler.core.model import (
     KINDS,
     Commit,
@@ -117,6 +118,13 @@ class View:
     def clusters(self) -> dict[str, Declared]:
         """Return the member clusters by name."""
         return {key.name: one for key, one in self.objects["MemberCluster"].items()}
+
+    def cluster_identities(self) -> tuple[Identity, ...]:
+        """Return who the member clusters are, by name."""
+        return tuple(
+            Identity(name=name, uid=one.uid, commit=one.created.sha, created=one.created.time)
+            for name, one in sorted(self.clusters().items())
+        )
 
     def placements(self) -> Iterator[Declared]:
         """Yield every placement, of both scopes."""

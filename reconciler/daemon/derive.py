@@ -9,7 +9,7 @@ from reconciler.core import codec
 from reconciler.core.approvals import Candidate
 from reconciler.core.history import History, approval_mark
 from reconciler.core.model import FOLDERS, Approval, Body, Commit, ParsedFile, Problem
-from reconciler.core.recorded import recorded_history, recorded_paths
+from reconciler.core.recorded import Recorded, recorded_history, recorded_paths
 from reconciler.core.reverts import reverted_ids, reverts_title, titles
 from reconciler.core.selection import resource_hash, sanitise
 from reconciler.core.view import Declared, FileChange, Removal, Source
@@ -92,8 +92,14 @@ class Derivation:
             return History()
         joint = self._joints[rewrite]
         status = reader.with_archived(self._git, reader.read(self._git, joint.recorded))
-        time = codec.decode_time(status.time)
-        return recorded_history(status.placements.values(), joint.follows, time, status.fleet.started_after)
+        record = Recorded(
+            states=tuple(status.placements.values()),
+            clusters=status.members,
+            lost=joint.follows,
+            time=codec.decode_time(status.time),
+            started_after=status.fleet.started_after,
+        )
+        return recorded_history(record)
 
     def _rewrite(self, tip: str) -> str | None:
         """Return the first commit of the newest acknowledged rewrite on the chain to `tip`, if any."""

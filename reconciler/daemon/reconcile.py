@@ -26,6 +26,7 @@ from reconciler.core.actions import (
 )
 from reconciler.core.archive import archived, leaving
 from reconciler.core.events import ClusterReported, Event
+from reconciler.core.identity import Identity
 from reconciler.core.model import Body, Commit, Key, Problem, Run
 from reconciler.core.rollout import Declarations, Plan, Waiting, absorbed, plan
 from reconciler.core.status import PlacementState, Record
@@ -161,6 +162,7 @@ class Reconciler:
             happened=happened,
             problems=self._problems(),
             waiting=waiting,
+            members=self.derivation.view.cluster_identities(),
         )
         if recorded is None:
             self.workers.tell_again()
@@ -316,10 +318,17 @@ class Reconciler:
         happened: Mapping[Key, tuple[Event, ...]],
         problems: tuple[Problem, ...],
         waiting: Mapping[Key, tuple[Waiting, ...]],
+        members: tuple[Identity, ...] | None = None,
     ) -> str | None:
         """Push one commit with everything that changed; "" when nothing did, None when somebody else was first."""
         changed = store.changed(
-            status, states=states, happened=happened, problems=problems, waiting=waiting, fleet=fleet
+            status,
+            states=states,
+            happened=happened,
+            problems=problems,
+            waiting=waiting,
+            fleet=fleet,
+            members=members,
         )
         if not changed.files:
             return ""
@@ -335,7 +344,7 @@ class Reconciler:
     def _render_anew(self, status: store.Status) -> store.Status | None:
         """Push what an older format said in the words of the present one, and nothing else; None: a lost race."""
         files, fleet = store.rendered_anew(status)
-        changed = store.Changed(files=files, digests=status.digests)
+        changed = store.Changed(files=files, digests=status.digests, members=status.members)
         head, states = status.observed, status.placements
         pushed = self._push(status, changed, format_message(head), head=head, states=states, fleet=fleet)
         return self.status if pushed else None

@@ -6,6 +6,7 @@ from reconciler.core.status import RunStatus
 FLEET = "fleet.yaml"
 README = "README.md"
 PROBLEMS = "problems.yaml"
+MEMBERS = "members.jsonl"
 RUNS = "runs"
 EVENTS = "events.jsonl"
 RUN = "run.yaml"

@@ -15,6 +15,7 @@ from typing import Any
 from reconciler.core import codec, events
 from reconciler.core.events import Event
 from reconciler.core.fold import IllegalTransition, apply, apply_to_placement, fold
+from reconciler.core.identity import Identity
 from reconciler.core.model import Key
 from reconciler.core.status import FORMAT, PlacementState, RunStatus
 from reconciler.documents import yaml
@@ -61,9 +62,9 @@ def _read_all(git: Git, commit: str) -> Status:
     """Read the whole branch and fold all its logs."""
     listing = {change.path: change.blob or "" for change in history.listing(git, commit)}
     ours, observed, time = _newest_of_ours(git, commit)
-    fleet_blob = listing.get(layout.FLEET) if ours in ("", commit) else _fleet_blob(git, ours)
-    blobs = history.read_blobs(git, [*listing.values(), *([fleet_blob] if fleet_blob else [])])
-    fleet = _fleet(commit, ours, blobs.get(fleet_blob or ""))
+    own = listing if ours in ("", commit) else _own(git, ours)
+    blobs = history.read_blobs(git, [*listing.values(), *own.values()])
+    fleet = _fleet(commit, ours, blobs.get(own.get(layout.FLEET, "")))
     files = {path: blobs[blob] for path, blob in listing.items()}
     logs = {path: data for path, data in files.items() if _is_log(path)}
     left = _archived(git, commit, logs)
@@ -80,6 +81,7 @@ def _read_all(git: Git, commit: str) -> Status:
         placements=states,
         logs=logs,
         files=files,
+        members=_members(commit, blobs.get(own.get(layout.MEMBERS, ""))),
         digests=digests,
         tampered=tampered,
     )
@@ -95,12 +97,14 @@ def _is_log(path: str) -> bool:
 def read_fleet(git: Git, commit: str) -> Fleet:
     """Read what the branch is for, from the newest commit of ours; raises as `read`."""
     ours, _, _ = _newest_of_ours(git, commit)
-    blob = _fleet_blob(git, ours or commit)
+    blob = _own(git, ours or commit).get(layout.FLEET)
     return _fleet(commit, ours, history.read_blobs(git, [blob])[blob] if blob else None)
 
 
-def _fleet_blob(git: Git, commit: str) -> str | None:
-    return next((one.blob for one in history.listing(git, commit, layout.FLEET)), None)
+def _own(git: Git, commit: str) -> dict[str, str]:
+    """Return the blobs of the files of which only what we wrote counts."""
+    found = (one for path in (layout.FLEET, layout.MEMBERS) for one in history.listing(git, commit, path))
+    return {one.path: one.blob for one in found if one.blob}
 
 
 def _fleet(commit: str, ours: str, data: bytes | None) -> Fleet:
@@ -121,6 +125,13 @@ def _fleet(commit: str, ours: str, data: bytes | None) -> Fleet:
     if not ours:
         raise StatusUnreadableError(f"the status branch at {commit[:7]} records no observed commit: not one of ours")
     return fleet
+
+
+def _members(commit: str, data: bytes | None) -> tuple[Identity, ...] | None:
+    try:
+        return None if data is None else tuple(codec.decode(Identity, json.loads(one)) for one in data.splitlines())
+    except ValueError as error:
+        raise StatusUnreadableError(f"{layout.MEMBERS} of the status branch at {commit[:7]}: {error}") from error
 
 
 def _newest_of_ours(git: Git, commit: str) -> tuple[str, str, str]:
@@ -163,6 +174,7 @@ def _read_on(git: Git, known: Status, commit: str) -> Status | None:
         placements={**known.placements, **states},
         logs={path: data for path, data in files.items() if _is_log(path)},
         files=files,
+        members=_members(commit, files.get(layout.MEMBERS)),
         digests={**known.digests, **digests},
     )
 

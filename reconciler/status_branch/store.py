@@ -23,7 +23,7 @@ from reconciler.core.conditions import (
     snapshot_object,
 )
 from reconciler.core.events import Event, PolicyMade, RunArchived, SnapshotMade
-from reconciler.core.identity import child_uid
+from reconciler.core.identity import Identity, child_uid
 from reconciler.core.model import Key, Problem
 from reconciler.core.status import FORMAT, PlacementState, Record, RunStatus
 from reconciler.documents import yaml
@@ -74,7 +74,7 @@ class Status:
     """The status branch at one commit. `logs` are the event files as they are, by path.
 
     `digests` are those of the events of each placement; `damaged` is what a person changed in files that are merely
-    rendered, as it should be.
+    rendered, as it should be. `members` are who the member clusters are at the observed head; None: it is not said.
     """
 
     commit: str
@@ -84,6 +84,7 @@ class Status:
     placements: Mapping[Key, PlacementState]
     logs: Mapping[str, bytes]
     files: Mapping[str, bytes]
+    members: tuple[Identity, ...] | None = None
     digests: Mapping[Key, str] = field(default_factory=dict)
     tampered: Mapping[Key, str] = field(default_factory=dict)
     damaged: Mapping[str, bytes] = field(default_factory=dict)
@@ -133,12 +134,19 @@ def render_problems(problems: Iterable[Problem]) -> bytes:
     return _yaml({"problems": [codec.encode(one) for one in problems]})
 
 
+@lru_cache(maxsize=2)
+def render_members(members: tuple[Identity, ...]) -> bytes:
+    """Return `members.jsonl`: who each member cluster is at the observed head, for after a rewrite of its history."""
+    return b"".join(json.dumps(codec.encode(one)).encode() + b"\n" for one in members)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changed:
     """What a pass changes: files by path (None: removed), and the digests of all placements after it."""
 
     files: Mapping[str, bytes | None]
     digests: Mapping[Key, str]
+    members: tuple[Identity, ...] | None
 
 
 def changed(
@@ -149,6 +157,7 @@ def changed(
     problems: tuple[Problem, ...],
     waiting: dashboard.WaitingByPlacement,
     fleet: Fleet,
+    members: tuple[Identity, ...] | None = None,
 ) -> Changed:
     """Return what a pass changes: logs grow, everything else is rendered anew where it may differ."""
     files: dict[str, bytes | None] = dict(status.damaged)
@@ -163,8 +172,13 @@ def changed(
     files[layout.PROBLEMS] = render_problems(problems)
     files[layout.README] = dashboard.render(fleet.branch, states, problems, waiting)
     files[layout.FLEET] = _yaml(codec.encode(fleet))
+    members = status.members if members is None else members
+    if members is not None:
+        files[layout.MEMBERS] = render_members(members)
     return Changed(
-        files={path: data for path, data in files.items() if status.files.get(path) != data}, digests=digests
+        files={path: data for path, data in files.items() if status.files.get(path) != data},
+        digests=digests,
+        members=members,
     )
 
 
@@ -266,6 +280,7 @@ def after(
         logs=with_changes(status.logs, logs),
         files=with_changes(status.files, changed.files),
         digests=changed.digests,
+        members=changed.members,
         damaged={},
     )
 

@@ -18,7 +18,7 @@ from reconciler.git.mirror import Mirror
 from reconciler.settings import Settings
 from tests import manifests, servers
 from tests.manifests import run, stage, strategy
-from tests.world import BEGIN, World, encoded
+from tests.world import BEGIN, Daemon, World, encoded
 
 
 @pytest.fixture
@@ -129,6 +129,48 @@ def anew(world: World, changes: dict[str, str | None]) -> str:
     servers.git(world.remote, "reflog", "expire", "--all", "--expire=now")
     servers.git(world.remote, "gc", "--prune=now", "--quiet")
     return new
+
+
+@pytest.mark.parametrize("seen", [True, False], ids=["seen", "between two looks"])
+def test_a_cluster_that_left_and_came_back_before_a_rewrite_is_the_other_one_after_it(asking: World, *, seen: bool):
+    """It kept what it had when it left, and nobody takes it for the one that was rolled out to."""
+    asking.joins("south", ring="elsewhere")
+    asking.approves("web-1", "canary")
+    asking.passes()
+    asking.leaves("west")
+    if seen:
+        asking.passes()
+    asking.joins("west", ring="prod")
+    asking.passes()
+    assert asking.run("web-1").end == "Succeeded"
+    before, old = identities(asking.daemons[0]), asking.status().observed
+    new = anew(asking, {})
+    asking.starts_another()
+    asking.commits("README.md", "y\n", f"Accept\n\nAcknowledge-Rewrite: {old} {new}\n")
+    asking.removes("placements/web.yaml")
+    asking.passes(minutes=20)
+    assert [identities(daemon) for daemon in asking.daemons] == [before, before]
+    assert asking.values() == {"canary": None, "east": None, "south": None, "west": "value1"}
+
+
+def test_who_the_members_were_is_not_what_somebody_else_wrote_before_a_rewrite(asking: World):
+    """The daemon's own words count, also where it announces the rewrite on top of an edited file."""
+    before, old = identities(asking.daemons[0]), asking.status().observed
+    tip = asking.head("fleet-status")
+    asking.commits("members.jsonl", None, "Help a little", on="fleet-status")
+    new = anew(asking, {})
+    asking.passes()
+    assert asking.trouble.startswith("HistoryRewritten: ")
+    assert asking.text("fleet-status", "members.jsonl") == asking.text(tip, "members.jsonl")
+    asking.commits("README.md", "y\n", f"Accept\n\nAcknowledge-Rewrite: {old} {new}\n")
+    asking.passes()
+    assert identities(asking.daemons[0]) == before
+
+
+def identities(daemon: Daemon) -> dict[str, tuple[str, str]]:
+    """Return who the clusters are to a daemon: uid and creation."""
+    found = daemon.reconciler.derivation.view.clusters()
+    return {name: (one.uid, str(one.created.time)) for name, one in found.items()}
 
 
 def test_content_that_the_rewritten_history_does_not_hold_is_delivered_by_nobody_who_cannot_read_it(asking: World):

@@ -207,6 +207,7 @@ def test_an_edited_approver_is_held_and_not_laundered_by_the_next_commit(asking:
         pytest.param("ClusterResourcePlacement -> x", "placements/**/placement.yaml", id="a placement"),
         pytest.param("resource-hash -> x", "snapshots/**/web-0-snapshot.yaml", id="a snapshot"),
         pytest.param("epoch: 1 -> epoch: 7", "fleet.yaml", id="what the branch is for"),
+        pytest.param('"name": "west" -> "name": "best"', "members.jsonl", id="who the members are"),
         pytest.param("", "README.md", id="no dashboard"),
         pytest.param("", "fleet.yaml", id="nothing that says what the branch is for"),
         pytest.param("", "approvals/**/*.yaml", id="no request"),
