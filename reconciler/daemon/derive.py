@@ -186,7 +186,12 @@ class Derivation:
         return any(reverts_title(message, brought) for message in messages)
 
     def _brought(self, commit: Commit) -> tuple[Commit, ...]:
-        """Return a commit of the first-parent history and what it merged."""
+        """Return a commit of the first-parent history and what it merged.
+
+        Of one from before an acknowledged rewrite only the id is on record: what it merged is not looked up even where
+        it still could be, for in another clone it could not. So reverting that one commit rolls back, reverting one
+        that it merged, or by its title, withdraws.
+        """
         joint = self._joints.get(commit.sha)
         base = joint.follows if joint is not None else next(iter(commit.parents), None)
         merged = len(commit.parents) > 1 and base is not None and log.exists(self._git, base)

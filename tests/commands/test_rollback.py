@@ -71,6 +71,39 @@ def test_a_removed_run_can_be_gone_back_from(two, olga):
     assert two.value("east") == "value1"
 
 
+@pytest.mark.parametrize("inner", [True, False], ids=["the commit that it merged", "the merge"])
+def test_after_a_rewrite_only_what_is_recorded_to_have_brought_a_run_can_be_reverted(rings, olga, *, inner: bool):
+    """Which commits a lost merge had merged is known to nobody for sure; `why` prints the way back instead."""
+    rolls_out(rings, "r0")
+    rings.branches("change")
+    changes = {"resources/app/settings.yaml": manifests.config_map("value2"), "runs/r1.yaml": manifests.run("r1")}
+    merged = rings.commits(changes, on="change")
+    merge = rings.merges("change")
+    rings.passes()
+    files = {path: rings.text(rings.head(), path) for path in rings.paths()}
+    servers.git(rings.remote, "update-ref", "-d", "refs/heads/main")
+    rings.commits(files, message="All of it, anew")
+    assert olga("acknowledge-rewrite").code == 0
+    rings.passes()
+    servers.git(rings.remote, "update-ref", "-d", "refs/heads/change")
+    servers.git(rings.remote, "gc", "--prune=now", "--quiet")
+    rings.starts_another()  # it never has the lost commits, which the first still holds
+    undo = {"resources/app/settings.yaml": manifests.config_map("value1"), "runs/r1.yaml": None}
+    rings.commits(undo, message=f"Take it back\n\nThis reverts commit {merged if inner else merge}.")
+    rings.passes()
+    assert [one.trouble for one in rings.daemons] == ["", ""]
+    views = [one.reconciler.derivation.view for one in rings.daemons]
+    assert [len(one.reverted) for one in views] == ([0, 0] if inner else [1, 1])
+    if inner:
+        assert rings.values() == {"canary": "value2", "east": "value2", "west": "value2"}
+        said = olga("why", "r1").out
+        assert "a withdrawal and not a revert" in said
+        assert said.endswith("  next: reconciler rollback r1\n")
+        assert olga("rollback", "r1").code == 0
+        rings.passes()
+    assert rings.values() == {"canary": "value1", "east": "value1", "west": "value1"}
+
+
 def test_another_strategy_may_be_chosen_and_a_branch(two, olga):
     fast = manifests.strategy(manifests.stage("all", labels={}, maxConcurrency="100%"), name="fast")
     two.commits("strategies/fast.yaml", fast)
