@@ -14,7 +14,19 @@ from typing import Any, cast
 
 from reconciler.core.identity import object_uid
 from reconciler.core.initialization import attempt
-from reconciler.core.model import Approval, Body, Commit, Document, Key, ParsedFile, Placement, Problem, Run, kind_of
+from reconciler.core.model import (
+    RESOURCES,
+    Approval,
+    Body,
+    Commit,
+    Document,
+    Key,
+    ParsedFile,
+    Placement,
+    Problem,
+    Run,
+    kind_of,
+)
 from reconciler.core.scopes import DEFINITION, defined_scope
 from reconciler.core.selection import Resources, Selection, SelectionError, canonical, interests, marks, select
 from reconciler.core.status import PolicySnapshot, Snapshot
@@ -99,7 +111,10 @@ class History(View):
             self._files.setdefault(path, _File(blob=""))
         for path in (*good, *removed):
             self.broken.pop(path, None)
+            self.named.pop(path, None)
         self.broken |= broken
+        unread = [path for path in broken if _folder(path) == RESOURCES]
+        self.named |= {path: _named(cast("ParsedFile", judged[path].parsed)) for path in unread}
         for path, change in good.items():
             parsed = cast("ParsedFile", change.parsed)
             self._files[path] = _File(blob=change.blob, documents=parsed.documents)
@@ -327,6 +342,13 @@ class History(View):
             last = self.initializations.get(declared.uid)
             if last is None or not (last.final or (last.pin is not None and last.pin.cluster_names)):
                 self.initializations[declared.uid] = attempt(self, declared, commit)
+
+
+def _named(parsed: ParsedFile) -> frozenset[tuple[str, str]]:
+    """Return what a broken file mentions: by its text, or of one that is only refused by what it declares."""
+    keys = [document.key for document in parsed.documents]
+    fields = ((one.kind, one.name, one.namespace) for one in keys)
+    return parsed.named.union(*(zip(("kind", "name", "namespace"), one, strict=True) for one in fields))
 
 
 def _replaces(gone: Declared, brought: Iterable[Declared]) -> bool:

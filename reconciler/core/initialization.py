@@ -4,6 +4,7 @@ from typing import cast
 
 from reconciler.core import placement as placements
 from reconciler.core.model import Body, Commit, MemberCluster, Placement, Run, Strategy
+from reconciler.core.selection import may_select
 from reconciler.core.stages import (
     APPLY_DEFAULTS,
     CLIENT,
@@ -143,8 +144,19 @@ def _snapshot_of(view: View, run: Run, found: Declared) -> Snapshot | None:
     for document in selection.documents if selection else ():
         _check_files(view, view.resources[document.key])
     if not run.index:
+        _check_unread(view, found)
         return snapshots[-1] if snapshots else None
     return next((one for one in snapshots if str(one.index) == run.index), None)
+
+
+def _check_unread(view: View, found: Declared) -> None:
+    """Refuse the newest content while a file is broken that may belong to it: nobody reviewed it without."""
+    placement, selection = cast("Placement", found.value), view.selections.get(found.uid)
+    for path in sorted(view.named):
+        if may_select(placement, selection, view.named[path]):
+            problem = view.broken[path][0]
+            message = f"InputBroken: a broken file names what placement {found.key.name} selects: {problem}"
+            raise InitializationError(INVALID + message)
 
 
 def _no_snapshot(declared: Declared, run: Run, found: Declared, commit: Commit) -> InitializationError:

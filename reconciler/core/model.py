@@ -117,10 +117,14 @@ class Document:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParsedFile:
-    """What one file says. With `problems` it is broken as a whole: its objects count as in its last good version."""
+    """What one file says. With `problems` it is broken as a whole: its objects count as in its last good version.
+
+    `named` are the kinds, names and namespaces that the text of a broken one mentions, as (field, value), wherever.
+    """
 
     documents: tuple[Document, ...] = ()
     problems: tuple[Problem, ...] = ()
+    named: frozenset[tuple[str, str]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -224,6 +224,25 @@ def select(placement: Placement, resources: Resources) -> Selection:
     return Selection(documents=tuple(one for one, _ in pairs), objects=objects, hash=resource_hash(objects))
 
 
+def may_select(placement: Placement, selection: Selection | None, named: frozenset[tuple[str, str]]) -> bool:
+    """Tell whether a file that cannot be read may hold something that the placement selects, by what it mentions.
+
+    Shape:   `named` are pairs of `kind`, `name` or `namespace` and a value, without saying which go together: rather
+             too often than too rarely. `selection` is what is selected as it is.
+    """
+    fits = any(_may_fit(one, named) for one in placement.selectors)
+    if placement.key.namespace:
+        return fits and ("namespace", placement.key.namespace) in named
+    there = Resources(selection.documents if selection is not None else ())
+    whole = [one for one in placement.selectors if one.is_namespace and one.scope != "NamespaceOnly"]
+    inside = {document.key.name for one in whole for document in _of_kind(one, there)}
+    return fits or any(("namespace", name) in named for name in inside | {one.name for one in whole})
+
+
+def _may_fit(selector: ResourceSelector, named: frozenset[tuple[str, str]]) -> bool:
+    return ("kind", selector.kind) in named and (selector.name is None or ("name", selector.name) in named)
+
+
 def interests(placement: Placement) -> frozenset[tuple[str, ...]]:
     """Return marks of which every resource that the placement may select bears at least one (see `marks`)."""
     if placement.key.namespace:

@@ -83,6 +83,7 @@ class Removal:
 class View:
     """The state of everything at `head`.
 
+    `named` are the kinds, names and namespaces that the broken files under `resources/` mention.
     `reverted` are the uids of removed runs whose removal is a revert; whether that of an `unjudged` one is, is for
     somebody to find out who can read commits.
     """
@@ -105,6 +106,7 @@ class View:
         self.recorded: set[str] = set()
         self.approvals_seen: dict[tuple[Key, str], int] = {}
         self.broken: dict[str, tuple[Problem, ...]] = {}
+        self.named: dict[str, frozenset[tuple[str, str]]] = {}
         self.doubtful: dict[Key, Problem] = {}
 
     def problem_of(self, declared: Declared) -> Problem | None:

@@ -7,6 +7,7 @@ a name could escape from a URL or a path, or whether a declaration can be constr
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import PurePosixPath
 from typing import Any
@@ -28,6 +29,7 @@ _SUBDOMAIN = re.compile(rf"{_LABEL.pattern}(\.{_LABEL.pattern})*")
 _VERSION = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _KIND = re.compile(r"[A-Za-z]([-A-Za-z0-9]*[A-Za-z0-9])?")
 _QUALIFIED = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
+_NAMED = re.compile(r"""(?<![-\w./])["']?(kind|name|namespace)["']?[ \t]*:[ \t]*["']?([A-Za-z0-9][-\w.]*)""")
 _RBAC_FORBIDDEN = re.compile(r"[/%?#\\\s]")
 _RBAC_KINDS = ("Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding")
 
@@ -47,8 +49,14 @@ def parse(path: str, data: bytes) -> ParsedFile:
     needs_lines = not path.startswith(f"{RESOURCES}/")
     parsed = _parse(path, data, lines=needs_lines)
     if parsed.problems and not needs_lines:
-        return _parse(path, data, lines=True)  # only now are they worth their cost
+        again = _parse(path, data, lines=True)  # only now are they worth their cost
+        return replace(again, named=_named(data))
     return parsed
+
+
+def _named(data: bytes) -> frozenset[tuple[str, str]]:
+    """Return what a text that may be no YAML at all mentions as a kind, name or namespace."""
+    return frozenset(_NAMED.findall(data.decode(errors="replace")))
 
 
 def kind_of(document: Document) -> Kind | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.core.model import Document, Placement
-from reconciler.core.selection import Resources, SelectionError, canonical, resource_hash, sanitise, select
+from reconciler.core.selection import Resources, SelectionError, canonical, may_select, resource_hash, sanitise, select
 from reconciler.documents.parse import parse
 from tests import manifests
 
@@ -213,6 +213,48 @@ def test_selectors_that_cannot_be_carried_out_say_why(placement: str, why: str):
 def test_a_namespaced_placement_stays_in_its_namespace():
     placement = manifests.placement("p", "app", resourceSelectors=[selector("ConfigMap")])
     assert names(selected(placement, body("ConfigMap"), body("ConfigMap", namespace="b"))) == ["ConfigMap app/x"]
+
+
+ONLY = "NamespaceOnly"
+LABELLED = {"labelSelector": {"matchLabels": {"team": "a"}}}
+
+
+@pytest.mark.parametrize(
+    ("namespace", "select_by", "text", "may"),
+    [
+        ("", selector("Namespace", name="app"), "kind: ConfigMap\nmetadata: {name: x, namespace: app", True),
+        ("", selector("Namespace", name="app"), "kind: ConfigMap\nmetadata: {name: app, namespace: other", False),
+        ("", selector("Namespace", name="app"), "kind: Namespace\nmetadata: {name: app", True),
+        ("", selector("Namespace", name="app"), "kind: Namespace\nmetadata: {name: other", False),
+        ("", selector("Namespace", name="app", selectionScope=ONLY), "kind: Secret\n  namespace: app\n a: [", False),
+        ("", selector("Namespace", **LABELLED), "kind: ConfigMap\n  namespace: 'labelled'\n a: [", True),
+        ("", selector("Namespace", **LABELLED), "kind: ConfigMap\n  namespace: 'app'\n a: [", False),
+        ("", selector("Namespace", **LABELLED), "kind: Namespace\na: [", True),
+        (
+            "",
+            selector("Namespace", **LABELLED, selectionScope=ONLY),
+            "kind: Secret\n  namespace: labelled\n a: [",
+            False,
+        ),
+        ("", selector("PersistentVolume"), "kind: PersistentVolume\na: [", True),
+        ("", selector("PersistentVolume", name="a"), '{"kind": "PersistentVolume", "metadata": {"name": "b",', False),
+        ("", selector("PersistentVolume", name="a"), '{"kind": "PersistentVolume", "metadata": {"name": "a",', True),
+        ("app", selector("Secret"), "kind: Secret\nmetadata: {namespace: app", True),
+        ("app", selector("Secret"), "kind: Secret\nmetadata: {namespace: other", False),
+        ("app", selector("Secret"), "kind: ConfigMap\nmetadata: {namespace: app", False),
+        ("app", selector("Secret", name="a"), "kind: Secret\nmetadata: {namespace: app, serviceName: a", False),
+    ],
+)
+def test_a_broken_file_may_hold_what_is_selected_where_it_mentions_it(
+    namespace: str, select_by: dict[str, object], text: str, *, may: bool
+):
+    """A placement that cannot tell says yes: the file is looked at by its words alone."""
+    parsed = parse("placements/p.yaml", manifests.placement("p", namespace, resourceSelectors=[select_by]).encode())
+    placement = Placement.from_document(parsed.documents[0])
+    there = documents("apiVersion: v1\nkind: Namespace\nmetadata: {name: labelled, labels: {team: a}}")
+    broken = parse("resources/x.yaml", text.encode())
+    assert broken.problems
+    assert may_select(placement, select(placement, Resources(there)), broken.named) == may
 
 
 def test_nothing_selected_has_a_hash_too():

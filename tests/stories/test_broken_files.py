@@ -56,6 +56,60 @@ def test_initialization_never_builds_on_a_last_good_version(rings: World, path: 
     assert rings.run("web-1").end == "Succeeded"
 
 
+BAD_MORE = manifests.config_map("more", "more").replace("key:", "\tkey:")
+"""A manifest of the namespace that is placed, with a tab where YAML allows none."""
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        pytest.param({"resources/app/more.yaml": BAD_MORE}, id="not YAML"),
+        pytest.param({"resources/app/more.yaml": BAD_MORE.replace("\tkey: more", "key: 1")}, id="of the wrong shape"),
+        pytest.param(dict.fromkeys(("resources/a.yaml", "resources/b.yaml"), BAD_MORE.replace("\t", "")), id="twice"),
+    ],
+)
+def test_a_run_does_not_start_beside_a_new_broken_file_that_names_what_is_placed(rings: World, broken: dict[str, str]):
+    """It was reviewed with that file, so it is not rolled out without."""
+    rings.commits({**broken, "runs/web-1.yaml": run("web-1")})
+    rings.passes()
+    first = min(broken)
+    why = f"{PREFIX}InputBroken: a broken file names what placement web selects: {first}:"
+    assert rings.message("web-1", "Initialized").startswith(why)
+    assert rings.writes("canary") == []
+    rings.commits({**dict.fromkeys(broken), first: manifests.config_map("more", "more")})
+    rings.passes()
+    assert rings.values("more") == {"canary": "more", "east": "more", "west": "more"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(BAD_MORE.replace("namespace: app", "namespace: other"), id="another namespace"),
+        pytest.param("kind: Namespace\nmetadata: {name: other\n", id="another object"),
+    ],
+)
+def test_a_new_broken_file_that_names_nothing_of_the_placement_costs_only_itself(rings: World, text: str):
+    rings.commits({"resources/more.yaml": text, "runs/web-1.yaml": run("web-1")})
+    rings.passes()
+    assert rings.run("web-1").end == "Succeeded"
+
+
+def test_a_refused_file_of_another_folder_holds_no_run_of_another_scope(rings: World):
+    """An object that lives in the namespace that is placed is no part of what is placed."""
+    approval = manifests.approval("r-canary", namespace="app")
+    rings.commits({"approvals/a.json": approval, "approvals/b.json": approval, "runs/web-1.yaml": run("web-1")})
+    rings.passes()
+    assert rings.problems() == ["approvals/a.json: DuplicateObject", "approvals/b.json: DuplicateObject"]
+    assert rings.run("web-1").end == "Succeeded"
+
+
+def test_an_older_snapshot_is_rolled_out_whatever_is_broken_now(rings: World):
+    rings.commits("resources/app/settings.yaml", manifests.config_map("value2"))
+    rings.commits({"resources/app/more.yaml": BAD_MORE, "runs/web-1.yaml": run("web-1", index=0)})
+    rings.passes()
+    assert rings.values() == {"canary": "value1", "east": "value1", "west": "value1"}
+
+
 def test_a_placement_that_breaks_during_a_run_does_not_stop_it(rings: World):
     rings.commits("strategies/rings.yaml", strategy(stage("canary", approval=True), stage("prod")))
     rings.commits("runs/web-1.yaml", run("web-1"))
