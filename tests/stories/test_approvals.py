@@ -99,6 +99,33 @@ def test_an_approval_that_is_moved_or_brought_back_does_not_count(rings: World):
     assert refusal(rings).startswith("ApprovedBeforeRequested")
 
 
+@pytest.mark.parametrize("how", ["renamed", "brought back by a revert"])
+def test_an_early_approval_does_not_become_new_by_git(rings: World, how: str):
+    rings.commits("strategies/rings.yaml", strategy(stage("canary", approval=True), stage("prod")))
+    text = manifests.approval("web-1-canary")
+    rings.commits("approvals/early.json", text)
+    gone = "" if how == "renamed" else rings.removes("approvals/early.json")
+    rings.commits("runs/web-1.yaml", run("web-1"))
+    rings.passes()
+    if gone:
+        rings.reverts(gone)
+    else:
+        rings.commits({"approvals/early.json": None, "approvals/web/canary.json": text}, message="Tidy up")
+    rings.passes(minutes=10)
+    assert refusal(rings).startswith("ApprovedBeforeRequested")
+
+
+def test_an_approval_that_two_files_give_counts_once_one_of_them_has_left(asking: World):
+    text = manifests.approval("web-1-canary")
+    asking.commits({"approvals/a.json": text, "approvals/b.json": text})
+    asking.passes()
+    assert asking.problems() == ["approvals/a.json: DuplicateObject", "approvals/b.json: DuplicateObject"]
+    assert asking.gate("web-1", "canary").passed_at is None
+    asking.removes("approvals/b.json")
+    asking.passes()
+    assert asking.run("web-1").end == "Succeeded"
+
+
 def test_an_approval_that_did_not_count_as_a_file_was_there_all_the_same(rings: World):
     """A second file of the same name is refused; when the first leaves, what it says is not new."""
     rings.commits("strategies/rings.yaml", strategy(stage("canary", approval=True), stage("prod")))
@@ -146,6 +173,34 @@ def test_an_approval_that_was_removed_before_it_was_accepted_is_withdrawn(rings:
     rings.passes()
     assert rings.gate("web-1", "canary").passed_at is None
     assert refusal(rings) == ""
+
+
+def test_an_approval_may_be_taken_back_before_it_is_accepted_and_given_again(asking: World):
+    """By its own status; said again it is another condition, so it is new."""
+    asking.approves("web-1", "canary")
+    asking.approves("web-1", "canary", status="False")
+    asking.passes()
+    assert refusal(asking).startswith("NotApproved")
+    asking.approves("web-1", "canary", words="on second thoughts")
+    asking.passes()
+    assert asking.run("web-1").end == "Succeeded"
+
+
+@pytest.mark.parametrize("how", ["it says False", "its commit is reverted"])
+def test_what_becomes_of_an_accepted_approval_stops_nothing(asking: World, how: str):
+    asking.breaks("east")
+    commit = asking.approves("web-1", "canary")
+    asking.passes()
+    if how == "it says False":
+        asking.approves("web-1", "canary", status="False")
+    else:
+        asking.reverts(commit)
+    asking.heals("east")
+    asking.passes()
+    assert asking.run("web-1").end == "Succeeded"
+    accepted = asking.gate("web-1", "canary").approval
+    assert accepted is not None
+    assert accepted.commit == commit
 
 
 def test_an_approval_that_was_accepted_stays_accepted(asking: World):

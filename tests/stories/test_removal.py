@@ -222,6 +222,26 @@ def test_a_placement_that_comes_back_within_the_grace_period_changes_no_member(f
     assert sorted(fixed.placement().records) == ALL
 
 
+def test_a_placement_whose_file_is_moved_stays_itself(fixed: World):
+    fixed.commits({"placements/web.yaml": None, "placements/shop/web.yml": placed(*ALL)})
+    fixed.passes(minutes=30)
+    assert fixed.placement().removed_at is None
+    assert fixed.values() == dict.fromkeys(ALL, "value1")
+
+
+def test_a_placement_whose_file_is_broken_while_it_is_moved_is_not_removed(fixed: World):
+    uid = fixed.placement().uid
+    fixed.commits({"placements/web.yaml": None, "placements/moved.yaml": "kind: [\n"})
+    fixed.commits("runs/web-2.yaml", run("web-2"))
+    fixed.passes(minutes=30)
+    assert fixed.values() == dict.fromkeys(ALL, "value1")
+    assert "InputBroken: ClusterResourcePlacement web is in a broken file" in fixed.message("web-2", "Initialized")
+    fixed.commits("placements/moved.yaml", placed(*ALL))
+    fixed.passes()
+    assert fixed.run("web-2").end == "Succeeded"
+    assert fixed.placement().uid == uid
+
+
 def test_the_runs_of_a_removed_placement_are_withdrawn(fixed: World):
     fixed.commits("strategies/rings.yaml", strategy(stage("canary", approval=True), stage("prod")))
     fixed.commits({"resources/app/settings.yaml": manifests.config_map("v2"), "runs/web-2.yaml": run("web-2")})

@@ -286,6 +286,84 @@ def test_two_runs_reverted_in_one_push_or_in_two_go_back_past_both(one_done: Wor
     assert rollbacks == (["web-3-rollback"] if at_once else ["web-2-rollback", "web-3-rollback"])
 
 
+def test_one_commit_may_revert_several(one_done: World):
+    second = one_done.commits(change("value2", "web-2"))
+    one_done.passes()
+    third = one_done.commits(change("value3", "web-3"))
+    one_done.passes()
+    undo = {"resources/app/settings.yaml": manifests.config_map("value1")}
+    gone = dict.fromkeys(("runs/web-2.yaml", "runs/web-3.yaml"))
+    sentences = f"This reverts commit {third}.\nThis reverts commit {second}."
+    one_done.commits({**undo, **gone}, message=f"Take both back\n\n{sentences}")
+    one_done.passes()
+    assert one_done.values() == BACK
+    assert [one.key.name for one in one_done.runs() if one.reverts] == ["web-3-rollback"]
+
+
+def test_a_short_id_is_enough(one_done: World):
+    commit = one_done.commits(change("value2", "web-2"))
+    one_done.passes()
+    one_done.removes("runs/web-2.yaml", message=f"Take it back\n\nThis reverts commit {commit[:7]}.")
+    one_done.passes()
+    assert one_done.values() == BACK
+
+
+def test_the_revert_of_a_run_that_found_everything_in_place_writes_nothing(one_done: World):
+    """It is the writer all the same: what its clusters go back to is what they have."""
+    commit = one_done.commits("runs/web-2.yaml", run("web-2"))
+    one_done.passes()
+    before = {name: objects_written(one_done, name) for name in BACK}
+    one_done.reverts(commit)
+    one_done.passes()
+    assert one_done.started("web-2-rollback") == ["west", "east", "canary"]
+    assert one_done.run("web-2-rollback").end == "Succeeded"
+    assert {name: objects_written(one_done, name) for name in BACK} == before
+
+
+def objects_written(world: World, cluster: str) -> list[str]:
+    """Return everything that was written on a member except who may write there."""
+    return [one for one in world.writes(cluster) if not one.startswith("inventory")]
+
+
+def test_a_name_that_a_run_has_already_is_not_taken_twice(one_done: World):
+    one_done.commits("runs/web-2-rollback.yaml", run("web-2-rollback", state="Initialize"))
+    commit = one_done.commits(change("value2", "web-2"))
+    one_done.passes()
+    one_done.reverts(commit)
+    one_done.passes()
+    assert [one.key.name for one in one_done.runs() if one.reverts] == ["web-2-rollback-2"]
+    assert one_done.values() == BACK
+
+
+def test_a_run_that_was_stopped_goes_back_when_it_is_reverted(one_done: World):
+    one_done.commits("strategies/rings.yaml", strategy(stage("canary", approval=True), stage("prod")))
+    commit = one_done.commits(change("value2", "web-2"))
+    one_done.passes()
+    one_done.commits("runs/web-2.yaml", run("web-2", state="Stop"))
+    one_done.passes()
+    assert one_done.values() == BACK | {"canary": "value2"}
+    one_done.reverts(commit)
+    one_done.passes()
+    assert one_done.values() == BACK
+
+
+def test_a_revert_that_takes_the_placement_along_rolls_nothing_back(world: World):
+    """What the placement had placed goes as with every placement that is removed."""
+    world.joins("east", ring="prod")
+    world.commits({"resources/app/namespace.yaml": manifests.namespace(), "strategies/s.yaml": strategy(stage("prod"))})
+    world.begins()
+    files = {"placements/web.yaml": manifests.placement(), **change("value1", "web-1")}
+    commit = world.commits({**files, "runs/web-1.yaml": run("web-1")})
+    world.passes()
+    assert world.values() == {"east": "value1"}
+    world.reverts(commit)
+    world.passes(minutes=9)
+    assert [one.key.name for one in world.runs()] == ["web-1"]
+    assert world.values() == {"east": "value1"}
+    world.passes(minutes=2)
+    assert world.member("east").objects == {}
+
+
 def test_a_revert_while_a_rollback_is_unfinished_makes_one_that_replaces_it(one_done: World):
     second = one_done.commits(change("value2", "web-2"))
     one_done.passes()

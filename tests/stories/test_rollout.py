@@ -259,6 +259,16 @@ def test_a_stopped_run_finishes_what_is_in_flight_and_starts_nothing(rings: Worl
     assert rings.run("web-1").end == "Succeeded"
 
 
+def test_a_run_that_comes_stopped_is_planned_and_starts_when_it_is_let_go(rings: World):
+    rings.commits("runs/web-1.yaml", run("web-1", state="Stop"))
+    rings.passes(minutes=10)
+    assert rings.run("web-1").pin is not None
+    assert rings.started("web-1") == []
+    rings.commits("runs/web-1.yaml", run("web-1"))
+    rings.passes()
+    assert rings.run("web-1").end == "Succeeded"
+
+
 def test_a_run_that_is_only_to_be_initialized_plans_and_waits(rings: World):
     rings.commits("runs/web-1.yaml", run("web-1", state="Initialize"))
     rings.passes(minutes=10)
@@ -323,6 +333,21 @@ def test_a_strategy_that_is_edited_or_removed_does_not_move_a_run(rings: World):
     rings.approves("web-1", "canary")
     rings.passes()
     assert rings.run("web-1").end == "Succeeded"
+
+
+def test_a_policy_that_is_edited_does_not_move_a_run(rings: World):
+    rings.commits("strategies/rings.yaml", strategy(stage("canary", approval=True), stage("prod")))
+    rings.commits("runs/web-1.yaml", run("web-1"))
+    rings.passes()
+    terms = [{"labelSelector": {"matchLabels": {"ring": "canary"}}}]
+    fewer = {"requiredDuringSchedulingIgnoredDuringExecution": {"clusterSelectorTerms": terms}}
+    policy = {"placementType": "PickAll", "affinity": {"clusterAffinity": fewer}}
+    rings.commits("placements/web.yaml", manifests.placement(policy=policy))
+    rings.approves("web-1", "canary")
+    rings.passes()
+    assert list(rings.placement().scheduled) == ["canary"]
+    assert rings.run("web-1").end == "Succeeded"
+    assert rings.values() == {"canary": "value1", "east": "value1", "west": "value1"}
 
 
 def test_content_that_changes_during_a_run_waits_for_the_next(rings: World):
