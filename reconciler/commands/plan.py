@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from reconciler.commands.opening import Fleet
     from reconciler.commands.planning import Foreseen, Parting, Read
     from reconciler.core.model import Body
-    from reconciler.core.view import View
+    from reconciler.core.view import FileChange, View
+    from reconciler.git.run import Git
     from reconciler.status_branch.store import Status
 
 _OUTPUTS = ("text", "json", "yaml")
@@ -69,21 +70,16 @@ class _Where:
 def _open(repo: str, branch: str, status_branch: str, ref: str, *, offline: bool) -> _Where:
     """Bring what is to be merged onto the watched branch; a folder that is no repository stands alone."""
     from reconciler.commands.reading import open_reading  # noqa: PLC0415
-    from reconciler.daemon.proposal import bring, messages, of_commit, of_files  # noqa: PLC0415
+    from reconciler.daemon.proposal import bring, messages  # noqa: PLC0415
 
     if not ref and _is_plain_folder(Path(repo)):
         return _alone(Path(repo))
     fleet = open_reading(repo, branch, status_branch, offline=offline)
     view, git = fleet.derivation.view, fleet.source.git
     assert view.head is not None
-    head, merged = view.head.sha, ref
+    head, merged = view.head.sha, ref or ("the work tree" if git.where is not None else "")
     tip = _tip(fleet, repo, ref, offline=offline) if ref else None
-    if tip is not None:
-        changes = of_commit(git, head, tip)
-    elif git.where is not None:
-        changes, merged = of_files(git, head, git.where), "the work tree"
-    else:
-        changes = ()
+    changes = _changes(git, head, tip, ref, branch)
     if changes:
         bring(fleet.derivation.view, changes)
         fleet.derivation.judge_proposed(messages(git, head, tip))
@@ -96,6 +92,20 @@ def _open(repo: str, branch: str, status_branch: str, ref: str, *, offline: bool
         merged=merged or None,
         base=head,
     )
+
+
+def _changes(git: "Git", head: str, tip: str | None, ref: str, branch: str) -> "tuple[FileChange, ...]":
+    """Return what the merge would change; raises UsageError where it would be left to a person."""
+    from reconciler.daemon.proposal import ConflictError, of_commit, of_files  # noqa: PLC0415
+    from reconciler.errors import UsageError  # noqa: PLC0415
+
+    try:
+        if tip is not None:
+            return of_commit(git, head, tip)
+        return of_files(git, head, git.where) if git.where is not None else ()
+    except ConflictError as error:
+        what, first = (ref, "rebase it first") if ref else ("what is here", f"git pull --rebase origin {branch}")
+        raise UsageError(f"{what} conflicts with {branch} in {error}: {first}") from error
 
 
 def _is_plain_folder(folder: Path) -> bool:

@@ -1,11 +1,9 @@
 """What the watched branch would be after a merge: files on disk, or a branch, brought onto its head as one commit.
 
-As a forge merges: what changed since the two parted goes on top of what the watched branch holds now. Only a file that
-both changed is left to a person, as its merged text is not known.
+What a merge gives is git's to say, as it is a forge's: nothing is joined here.
 """
 
-import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,25 +14,29 @@ from reconciler.daemon.derive import FILE_LIMIT, parsed_change
 from reconciler.documents.parse import is_manifest
 from reconciler.errors import UsageError
 from reconciler.git import history as log
+from reconciler.git import merge
 from reconciler.git.history import Change
 from reconciler.git.run import Git, GitError
 
 NOT_YET = "0" * 40
 """Stands for the id of the commit that the merge will make."""
 
-_FILE, _LINK = "100644", "120000"
+
+class ConflictError(UsageError):
+    """A merge would need a person; the text are the paths."""
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        super().__init__(", ".join(paths))
 
 
 def of_commit(git: Git, head: str, tip: str) -> tuple[FileChange, ...]:
     """Return what merging the commit `tip` would change on `head`.
 
-    Raises:  UsageError for histories without a common commit, or a file that both changed; GitError.
+    Raises:  UsageError for histories without a common commit, ConflictError for a merge that git leaves to a person;
+             GitError.
     """
-    base = _base(git, head, tip)
-    changes = [one for one in log.diff(git, base, tip) if _matters(one)]
-    wanted = [one.blob for one in changes if one.blob and one.is_content and is_manifest(one.path)]
-    blobs = log.read_blobs(git, wanted, limit=FILE_LIMIT)
-    return _on_top(git, base, head, {one.path: (one, blobs) for one in changes})
+    with merge.aside(git) as here:
+        return _merged(here, head, tip)
 
 
 def of_files(git: Git, head: str, root: Path) -> tuple[FileChange, ...]:
@@ -42,20 +44,23 @@ def of_files(git: Git, head: str, root: Path) -> tuple[FileChange, ...]:
 
     Raises:  as `of_commit`.
     """
-    base = _base(git, head, _here(git) or head)
-    before = {one.path: one for one in log.listing(git, base) if is_manifest(one.path) and one.blob}
-    held = log.read_blobs(git, [one.blob or "" for one in before.values() if one.mode != "160000"], limit=FILE_LIMIT)
-    there = {path.relative_to(root).as_posix(): path for path in _manifests(root)}
-    found: dict[str, tuple[Change, Mapping[str, bytes]]] = {}
-    for name, path in there.items():
-        old, data = before.get(name), _read(path)
-        if old is None or data is None or _lines(held.get(old.blob or "")) != _lines(data):
-            mode = _LINK if path.is_symlink() else _FILE
-            blobs = {name: data} if data is not None else {}
-            found[name] = Change(path=name, mode=mode, blob=name), blobs
-    for name in set(before) - set(there):
-        found[name] = Change(path=name, mode=before[name].mode, blob=None), {}
-    return _on_top(git, base, head, found)
+    with merge.aside(git) as here:
+        base = _here(git) or head
+        tracked = (one.path for one in log.listing(git, base) if is_manifest(one.path))
+        tip = merge.commit_of(here, base, root, sorted({*tracked, *_manifests(root)}))
+        return _merged(here, head, tip)
+
+
+def _merged(git: Git, head: str, tip: str) -> tuple[FileChange, ...]:
+    base = _base(git, head, tip)
+    done = {head: tip, tip: head}.get(base)  # what needs no merge
+    found = merge.merge(git, head, tip) if done is None else merge.Merged(tree=done)
+    if found.conflicts:
+        raise ConflictError(found.conflicts)
+    changes = [one for one in log.diff(git, head, found.tree) if _matters(one)]
+    wanted = [one.blob for one in changes if one.blob and one.is_content and is_manifest(one.path)]
+    blobs = log.read_blobs(git, wanted, limit=FILE_LIMIT)
+    return tuple(parsed_change(one, blobs) for one in changes)
 
 
 def bring(view: History, changes: Iterable[FileChange]) -> None:
@@ -99,40 +104,9 @@ def _base(git: Git, head: str, tip: str) -> str:
         raise UsageError(f"{tip[:7]} and {head[:7]} have no commit in common: this is another repository") from error
 
 
-def _on_top(
-    git: Git, base: str, head: str, changes: Mapping[str, tuple[Change, Mapping[str, bytes]]]
-) -> tuple[FileChange, ...]:
-    """Return the changes as they come on top of the head, without those that it holds already."""
-    since = {one.path: one for one in log.diff(git, base, head)} if base != head else {}
-    contents = log.read_blobs(git, [one.blob for one in since.values() if one.blob and one.is_content])
-    found = []
-    for path, (change, blobs) in sorted(changes.items()):
-        other = since.get(path)
-        if other is None:
-            found.append(parsed_change(change, blobs))
-        elif _content(change, blobs) != _content(other, contents):
-            raise UsageError(f"{path} was changed on the watched branch too: bring that in first (git pull --rebase)")
-    return tuple(found)
-
-
-def _content(change: Change, blobs: Mapping[str, bytes]) -> tuple[bool, bytes | None]:
-    return change.blob is None, _lines(blobs.get(change.blob or ""))
-
-
-def _manifests(root: Path) -> Iterable[Path]:
+def _manifests(root: Path) -> Iterable[str]:
     for top in FOLDERS:
-        for path in sorted((root / top).rglob("*")):
-            if is_manifest(path.relative_to(root).as_posix()) and (path.is_symlink() or path.is_file()):
-                yield path
-
-
-def _read(path: Path) -> bytes | None:
-    """Return what git would keep of a file; None for one that is too large to be read."""
-    if path.is_symlink():
-        return os.fsencode(path.readlink())
-    return path.read_bytes() if path.stat().st_size <= FILE_LIMIT else None
-
-
-def _lines(data: bytes | None) -> bytes | None:
-    """Return the text without the line ends of another system, which git may have put there."""
-    return data.replace(b"\r\n", b"\n") if data is not None else None
+        for path in (root / top).rglob("*"):
+            name = path.relative_to(root).as_posix()
+            if is_manifest(name) and (path.is_symlink() or path.is_file()):
+                yield name

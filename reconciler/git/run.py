@@ -2,7 +2,7 @@
 
 Here live `Git` (a git directory and whose git it is), the grammar of URLs and branch names, and the way
 credentials reach git: from files and environment variables, never on a command line. No work tree is ever
-read or written, and GitPython starts our own argument lists; its object layer is not used.
+written, and GitPython starts our own argument lists; its object layer is not used.
 
 The variables of the daemon, and of a person who gives them: `RECONCILER_GIT_USERNAME`, `RECONCILER_GIT_PASSWORD` or
 `RECONCILER_GIT_PASSWORD_FILE`, `RECONCILER_GIT_CA_FILE` (http and https), `RECONCILER_SSH_KEY_FILE`,
@@ -48,10 +48,13 @@ HARDENED, PERSON = Profile.HARDENED, Profile.PERSON
 
 
 class GitError(TemporaryError):
-    """A git command failed. `status` is its exit code (negative: the signal that ended it), `stderr` its words."""
+    """A git command failed. `status` is its exit code (negative: the signal that ended it), `stderr` its words.
 
-    def __init__(self, verb: str, status: int, stderr: str) -> None:
-        self.status = status
+    `stdout` is what it answered all the same.
+    """
+
+    def __init__(self, verb: str, status: int, stderr: str, stdout: bytes = b"") -> None:
+        self.status, self.stdout = status, stdout
         self.stderr = redact.text(stderr)
         super().__init__(f"git {verb} …: {_last_lines(self.stderr) or f'exit code {status} and no word'}")
 
@@ -160,13 +163,15 @@ class Git:
     """git bound to one git directory and a profile; `url` is the one remote that it may talk to.
 
     `where` is the directory git is started in (default: the git directory), which relative remotes of a
-    person's clone are relative to.
+    person's clone are relative to. `objects` are the directory to which objects go that are made, and the one
+    that holds the others (default: both are the repository's own).
     """
 
     directory: Path
     profile: Profile
     url: Url | None = None
     where: Path | None = None
+    objects: tuple[Path, Path] | None = None
 
     def run(
         self,
@@ -189,7 +194,7 @@ class Git:
         environment: Mapping[str, str] | None = None,
     ) -> tuple[bytes, str]:
         options = ("--git-dir", str(self.directory.absolute()), *_OPTIONS[self.profile], *self._remote_options())
-        variables = {**self._environment(), **(environment or {})}
+        variables = {**self._environment(), **self._objects(), **(environment or {})}
         return _run(
             (*options, *args),
             verb=_verb(args),
@@ -229,6 +234,13 @@ class Git:
             # what is given here comes before the helpers of a person's configuration
             *(("-c", helper, "-c", helper + _HELPER) if _has_password() else ()),
         )
+
+    def _objects(self) -> dict[str, str]:
+        if self.objects is None:
+            return {}
+        new, held = self.objects
+        quoted = str(held).replace("\\", "\\\\").replace('"', '\\"')
+        return {"GIT_OBJECT_DIRECTORY": str(new), "GIT_ALTERNATE_OBJECT_DIRECTORIES": f'"{quoted}"'}
 
     def _environment(self) -> dict[str, str]:
         protocol, user = (self.url.protocol, self.url.user) if self.url else ("none", "")
@@ -380,7 +392,7 @@ def _run(
         _kill(process, profile)
         raise
     if process.returncode:
-        raise GitError(verb, process.returncode, _untraced(stderr.decode(errors="replace")))
+        raise GitError(verb, process.returncode, _untraced(stderr.decode(errors="replace")), bytes(stdout))
     return bytes(stdout), stderr.decode(errors="replace")
 
 

@@ -197,8 +197,31 @@ def test_files_on_disk_count_as_if_they_were_merged(rings, clone, olga):
     rings.commits("clusters/west.yaml", manifests.cluster("west", ring="prod", colour="blue"))
     said = olga("plan", where=clone)
     assert said.code == 2
-    both = "clusters/west.yaml was changed on the watched branch too: bring that in first (git pull --rebase)"
-    assert said.err == f"reconciler: {both}\n"
+    assert said.err == (
+        "reconciler: what is here conflicts with main in clusters/west.yaml: git pull --rebase origin main\n"
+    )
+
+
+def test_what_both_sides_changed_is_planned_as_git_merges_it(rings, olga):
+    """A cluster's label is changed here, its file moved and commented there: it is one cluster, in its new stage."""
+    rings.commits("clusters/east.yaml", manifests.cluster("east", ring="prod", order="1"))
+    text = rings.text("main", "clusters/east.yaml")
+    branches_off(rings, {"clusters/east.yaml": text.replace("prod", "canary"), RUN: manifests.run("r1")})
+    rings.commits({"clusters/east.yaml": None, "clusters/eu/east.yaml": f"# moved\n{text}"})
+    objects = rings.remote / "objects"
+    before = sorted(objects.rglob("*"))
+    [run] = foreseen(olga, "--ref", "feature")["runs"]
+    assert [[one["name"] for one in stage["clusters"]] for stage in run["stages"]] == [["canary", "east"], ["west"]]
+    assert sorted(objects.rglob("*")) == before, "a plan leaves nothing in the repository"
+
+
+def test_a_merge_that_git_leaves_to_a_person_is_no_plan(rings, olga):
+    text = rings.text("main", "clusters/east.yaml")
+    branches_off(rings, {"clusters/east.yaml": text.replace("prod", "none"), "b.md": "1\n", RUN: manifests.run("r1")})
+    rings.commits({"clusters/east.yaml": text.replace("prod", "other"), "b.md": "2\n"})
+    said = olga("plan", "--ref", "feature")
+    assert (said.code, said.out) == (2, "")
+    assert said.err == "reconciler: feature conflicts with main in b.md, clusters/east.yaml: rebase it first\n"
 
 
 def test_a_local_branch_goes_before_the_remote_s_and_any_commit_will_do(rings, clone, olga):
@@ -292,15 +315,77 @@ def test_plan_and_the_run_after_the_merge_agree(rings, seed, olga):
         _compare(rings, olga, name, f"r{number}", squash=chance.random() < 0.5)
 
 
+def _edited(world, branch, chance, side):
+    """Change one file in one place, or move it: git can merge that with what the other side does, or cannot."""
+    folders = ("clusters", "resources", "strategies")
+    listed = servers.git(world.remote, "ls-tree", "-r", "--name-only", branch, *folders).splitlines()
+    path = chance.choice(listed)
+    text = world.text(branch, path)
+    return chance.choice(
+        [
+            {path: f"# {side}\n{text}"},
+            {path: f"{text}# {side}\n"},
+            {path: text.replace("prod", "canary")},
+            {path: None, path.replace(".yaml", f"-{side}.yaml"): text},
+        ]
+    )
+
+
+def _git_merges(world, clone, branch, *, squash):
+    """Merge as a person does it, in a work tree, and push; tell whether git could."""
+    servers.git(clone, "fetch", "--quiet", "origin")
+    servers.git(clone, "checkout", "--quiet", "-B", "main", "origin/main")
+    moment = {"GIT_COMMITTER_DATE": f"@{int(world.clock.now().timestamp())} +0000"}
+    try:
+        servers.git(clone, "merge", "--squash" if squash else "--no-ff", f"origin/{branch}", environment=moment)
+    except AssertionError as error:
+        if "CONFLICT" not in str(error):
+            raise
+        servers.git(clone, "reset", "--quiet", "--hard", "origin/main")
+        return False
+    if squash:
+        servers.git(clone, "commit", "--quiet", "--allow-empty", "-m", f"Squash {branch}", environment=moment)
+    servers.git(clone, "push", "--quiet", "origin", "main")
+    return True
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_plan_of_a_diverged_branch_and_the_run_after_git_merged_it_agree(rings, seed, olga, tmp_path):
+    """Both sides change, move and remove the same few files; what git cannot merge, plan does not foresee either."""
+    chance, clone, outcomes = random.Random(seed), servers.clone_of(rings.remote, tmp_path / "clone"), set()
+    for number in range(4):
+        name, run, squash = f"feature{number}", f"r{number}", chance.random() < 0.5
+        rings.branches(name)
+        rings.commits(_run(chance, number), on=name, message="Propose")
+        for _ in range(2):
+            rings.commits(_edited(rings, name, chance, f"theirs{number}"), on=name)
+            rings.commits(_edited(rings, "main", chance, f"ours{number}"))
+        rings.passes()
+        said = olga("plan", run, "--ref", name, "-o", "json")
+        merged = _git_merges(rings, clone, name, squash=squash)
+        outcomes.add(merged)
+        if merged:
+            _agrees(rings, run, said)
+        else:
+            assert (said.code, said.out) == (2, "")
+            assert f"{name} conflicts with main in " in said.err
+    assert True in outcomes, "a history that git can merge nothing of says little"
+
+
 def _is_there(world, path):
     return path in servers.git(world.remote, "ls-tree", "-r", "--name-only", "main").splitlines()
 
 
 def _compare(world, olga, branch, run, *, squash):
     said = olga("plan", run, "--ref", branch, "-o", "json")
-    [wanted] = json.loads(said.out)["runs"]
-    assert said.code in (0, 2, 4)
     world.merges(branch, squash=squash)
+    _agrees(world, run, said)
+
+
+def _agrees(world, run, said):
+    """What was said before the merge is what a pass after it records."""
+    assert said.code in (0, 2, 4), said.err
+    [wanted] = json.loads(said.out)["runs"]
     world.passes()
     found = world.run(run)
     if wanted["snapshot"] is None:
