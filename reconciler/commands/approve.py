@@ -31,6 +31,7 @@ def approve(
     """Commit an approval for a gate that is open now."""
     from reconciler.clock import wall  # noqa: PLC0415
     from reconciler.commands import reading  # noqa: PLC0415
+    from reconciler.commands.holds import refuse_held  # noqa: PLC0415
     from reconciler.commands.writing import commit, open_to_write, status_of  # noqa: PLC0415
     from reconciler.redact import text  # noqa: PLC0415
 
@@ -39,7 +40,7 @@ def approve(
     noun, namespace, run = reading.run_named(run, namespace)
     if reading.find_run(fleet, noun, namespace, run) == (None, None):
         raise typer.Exit(reading.not_found(fleet, noun, run, namespace))
-    _refuse_held(fleet, run)
+    refuse_held(fleet, f"no approval of {run} is taken now")  # what is committed before may never count
     status, found, gate = _gate(known, run, stage, namespace, before=before)
     given = _given(fleet, status, found, gate)
     if given:
@@ -54,17 +55,6 @@ def approve(
         dry_run=where.dry_run,
         to_branch=where.to_branch,
     )
-
-
-def _refuse_held(fleet: "Fleet", name: str) -> None:
-    """Raise RefusedError while the run is held: what is committed before the hold is lifted may never count."""
-    from reconciler.commands.holds import holds  # noqa: PLC0415
-    from reconciler.errors import RefusedError  # noqa: PLC0415
-
-    hold = next((one for one in holds(fleet) if not one.subject), None)
-    if hold is not None:
-        help_ = f"; first: {hold.command}" if hold.command else ""
-        raise RefusedError(f"no approval of {name} is taken now: {hold}{help_}")
 
 
 def _given(fleet: "Fleet", run: "RunStatus", stage: "StageFacts", gate: "Gate") -> str:

@@ -11,8 +11,10 @@ from reconciler.commands import present
 from reconciler.commands.opening import Fleet
 from reconciler.core import codec
 from reconciler.core.model import Key, Problem
+from reconciler.daemon import guards
 from reconciler.daemon.rewrites import acknowledgement
 from reconciler.documents import yaml
+from reconciler.errors import RefusedError
 from reconciler.git import history
 from reconciler.status_branch import layout, reader, store
 
@@ -70,6 +72,13 @@ def warn_of_holds(fleet: Fleet, known: Iterable[Hold] = ()) -> tuple[Hold, ...]:
     return found
 
 
+def refuse_held(fleet: Fleet, so: str) -> None:
+    """Raise RefusedError while the whole fleet is held, saying `so` what follows from that, and what helps."""
+    hold = next((one for one in holds(fleet) if not one.subject), None)
+    if hold is not None:
+        raise RefusedError(f"{so}: {hold}" + (f"; first: {hold.command}" if hold.command else ""))
+
+
 # -- the whole fleet ----------------------------------------------------------------------------------------------
 
 
@@ -98,23 +107,15 @@ def _rewritten(fleet: Fleet, status: store.Status) -> Iterator[Hold]:
     git, old, head = fleet.source.git, status.observed, fleet.derivation.view.head
     if head is None or history.is_ancestor(git, old, head.sha):
         return
-    if history.exists(git, old) and history.is_ancestor(git, head.sha, old):
-        message = (
-            f"{fleet.branch} is at {head.sha[:7]}, which is older than the recorded head {old[:7]}: probably a stale "
-            "replica; nothing is touched until it catches up"
-        )
-        yield Hold(rule="StaleHead", message=message)
-        return
-    accepted = acknowledgement(git, old, head.sha)
+    why = guards.parted(git, old, head.sha)
+    rule, _, message = str(why).partition(": ")
+    rewritten = isinstance(why, guards.RewrittenError)
+    accepted = acknowledgement(git, old, head.sha) if rewritten else None
     if accepted is not None:
         message = f"{accepted[:7]} is acknowledged to follow {old[:7]}, and the daemon has not taken it up yet"
-        yield Hold(rule="HistoryRewritten", message=f"{message}: is `reconciler serve` running?")
-        return
-    message = (
-        f"the recorded head {old[:7]} is not in the history of {head.sha[:7]} any more: nothing is touched; put it "
-        "back, or accept the new history"
-    )
-    yield Hold(rule="HistoryRewritten", message=message, command=_ACKNOWLEDGE)
+        yield Hold(rule=rule, message=f"{message}: is `reconciler serve` running?")
+    else:
+        yield Hold(rule=rule, message=message, command=_ACKNOWLEDGE if rewritten else "")
 
 
 # -- placements ---------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """`reconciler plan`: what runs would do after a merge, before it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,6 +9,8 @@ import typer
 from reconciler.commands import options
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from reconciler.commands.opening import Fleet
     from reconciler.commands.planning import Foreseen, Parting, Read
     from reconciler.core.model import Body
@@ -46,7 +48,8 @@ def plan(
     if output not in _OUTPUTS:
         raise UsageError(f"-o {output}: there are text, json and yaml")
     where = _open(repo, branch, status_branch, ref, offline=offline)
-    found = _chosen(foresee(where.view, where.read, where.status, wall()), where.view, runs or (), namespace)
+    found = foresee(where.view, where.read, where.status, where.held, wall())
+    found = _chosen(found, where.view, runs or (), namespace)
     problems = broken_by(where.view, where.paths)
     _show(where, found, () if runs else partings(where.view, where.status, wall()), problems, output)
     if problems:
@@ -65,16 +68,20 @@ class _Where:
     title: str
     merged: str | None = None
     base: str = ""
+    held: "Mapping[str, str]" = field(default_factory=dict)
 
 
 def _open(repo: str, branch: str, status_branch: str, ref: str, *, offline: bool) -> _Where:
     """Bring what is to be merged onto the watched branch; a folder that is no repository stands alone."""
+    from reconciler.commands.holds import refuse_held, warn_of_holds  # noqa: PLC0415
     from reconciler.commands.reading import open_reading  # noqa: PLC0415
     from reconciler.daemon.proposal import bring, messages  # noqa: PLC0415
 
     if not ref and _is_plain_folder(Path(repo)):
         return _alone(Path(repo))
-    fleet = open_reading(repo, branch, status_branch, offline=offline)
+    fleet = open_reading(repo, branch, status_branch, offline=offline, tell_holds=False)
+    refuse_held(fleet, "nothing can be foreseen")
+    held = {one.subject: str(one) for one in warn_of_holds(fleet)}
     view, git = fleet.derivation.view, fleet.source.git
     assert view.head is not None
     head, merged = view.head.sha, ref or ("the work tree" if git.where is not None else "")
@@ -91,6 +98,7 @@ def _open(repo: str, branch: str, status_branch: str, ref: str, *, offline: bool
         title=f"{merged} on top of {branch} {head[:7]}" if merged else f"{branch} at {head[:7]}",
         merged=merged or None,
         base=head,
+        held=held,
     )
 
 

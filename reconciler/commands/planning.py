@@ -18,7 +18,7 @@ from reconciler.core.view import Declared, View
 from reconciler.daemon.proposal import NOT_YET
 from reconciler.delivery.base import key_of
 from reconciler.errors import PermanentError
-from reconciler.status_branch import layout, reader, store
+from reconciler.status_branch import layout, store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,9 +78,12 @@ Read = Callable[[str, int], tuple[Body, ...]]
 STARTS, INITIALIZES, STOPPED, REFUSED = "Starts", "Initializes", "Stopped", "Refused"
 
 
-def foresee(view: View, read: Read, status: store.Status | None, now: datetime) -> tuple[Foreseen, ...]:
+def foresee(
+    view: View, read: Read, status: store.Status | None, held: Mapping[str, str], now: datetime
+) -> tuple[Foreseen, ...]:
     """Return what every run would do that is not started yet, oldest first, as of the head of the view.
 
+    Shape:   `held` says of placements, by the text of their key, why nothing of them is touched.
     Raises:  GitError; what is wrong with a run or its content is part of the answer.
     """
     if view.head is None:
@@ -90,8 +93,7 @@ def foresee(view: View, read: Read, status: store.Status | None, now: datetime) 
     found: list[Foreseen] = []
     for key, runs in _by_placement(view).items():
         state = status.placements.get(key) if status is not None else None
-        held = _held(status, key)
-        found += _of_placement(read, declared, state or PlacementState(key=key), runs, held, now)
+        found += _of_placement(read, declared, state or PlacementState(key=key), runs, held.get(str(key), ""), now)
     return tuple(sorted(found, key=lambda one: (one.run.key.namespace, one.run.age, one.run.key.name)))
 
 
@@ -143,11 +145,6 @@ def _by_placement(view: View) -> dict[Key, list[Declared]]:
     for one in view.runs():
         found.setdefault(layout.placement_of(one.key, cast("Run", one.value).placement), []).append(one)
     return found
-
-
-def _held(status: store.Status | None, key: Key) -> str:
-    tampered = status.tampered if status is not None else {}
-    return tampered.get(key) or tampered.get(reader.ANY) or ""
 
 
 def _of_placement(

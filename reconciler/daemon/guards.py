@@ -106,17 +106,9 @@ def follow(git: Git, status: store.Status, head: str) -> store.Fleet:
     if log.is_ancestor(git, old, head):
         joint = log.first_containing(git, head, old)
         return fleet if joint in fleet.follows else replace(fleet, follows={**fleet.follows, joint: old})
-    if log.exists(git, old) and log.is_ancestor(git, head, old):
-        raise HeldError(
-            f"StaleHead: the remote shows {head[:7]}, which is older than the recorded head {old[:7]}: probably a "
-            "stale replica; nothing is touched until it catches up"
-        )
-    acknowledged = acknowledgement(git, old, head)
+    acknowledged = None if is_stale(git, old, head) else acknowledgement(git, old, head)
     if acknowledged is None:
-        raise RewrittenError(
-            f"HistoryRewritten: the recorded head {old[:7]} is not in the history of {head[:7]} any more: nothing "
-            "is touched; put it back, or accept the new history with `reconciler acknowledge-rewrite`"
-        )
+        raise parted(git, old, head)
     if status.tampered:
         raise HeldError(
             f"{next(iter(status.tampered.values()))}: until it is restored the rewritten history is not followed, for "
@@ -127,6 +119,24 @@ def follow(git: Git, status: store.Status, head: str) -> store.Fleet:
         follows={**fleet.follows, acknowledged: old},
         acknowledged={**fleet.acknowledged, acknowledged: status.commit},
     )
+
+
+def parted(git: Git, old: str, head: str) -> HeldError:
+    """Return why nothing may be touched at a head that does not contain the recorded one."""
+    if is_stale(git, old, head):
+        return HeldError(
+            f"StaleHead: the remote shows {head[:7]}, which is older than the recorded head {old[:7]}: probably a "
+            "stale replica; nothing is touched until it catches up"
+        )
+    return RewrittenError(
+        f"HistoryRewritten: the recorded head {old[:7]} is not in the history of {head[:7]} any more: nothing "
+        "is touched; put it back, or accept the new history with `reconciler acknowledge-rewrite`"
+    )
+
+
+def is_stale(git: Git, old: str, head: str) -> bool:
+    """Tell whether a head is an older one than the recorded."""
+    return log.exists(git, old) and log.is_ancestor(git, head, old)
 
 
 # -- one placement -----------------------------------------------------------------------------------------------

@@ -57,7 +57,7 @@ def test_an_acknowledged_rewrite_waits_for_the_daemon_only(asking, ask: Command)
 
 def test_a_stale_head_is_told(asking, ask: Command):
     asking.rewrites(servers.git(asking.remote, "rev-parse", "main~1"))
-    assert "the whole fleet is held: StaleHead: main is at " in ask(asking.remote, "get", "csus").err
+    assert "the whole fleet is held: StaleHead: the remote shows " in ask(asking.remote, "get", "csus").err
 
 
 def test_a_damaged_log_is_told_wherever_its_run_is_asked_for(asking, ask: Command):

@@ -440,3 +440,50 @@ def test_a_withdrawal_and_a_removal_are_told_before_they_are_merged(rings, olga)
     assert found.keys() == {"Withdrawn", "Removed"}
     assert found["Removed"]["clusters"] == {"canary": None}
     assert "is removed from canary" in olga("plan", "--ref", "feature").out
+
+
+# -- while something is held ------------------------------------------------------------------------------------------
+
+
+def _rewritten(world):
+    world.rewrites(servers.git(world.remote, "rev-parse", "main~1"))
+    world.commits("README.md", "x\n")
+
+
+def _stale(world):
+    world.rewrites(servers.git(world.remote, "rev-parse", "main~1"))
+
+
+def _lost(world):
+    servers.git(world.remote, "update-ref", "-d", "refs/heads/fleet-status")
+
+
+@pytest.mark.parametrize(
+    ("happens", "rule", "first"),
+    [
+        (_rewritten, "HistoryRewritten", "; first: reconciler acknowledge-rewrite"),
+        (_stale, "StaleHead", "until it catches up"),
+        (_lost, "StatusLost", ":refs/heads/fleet-status"),
+    ],
+)
+def test_while_the_whole_fleet_is_held_nothing_is_foreseen(rings, olga, happens, rule, first):
+    """What would be derived then is not what comes once the hold is over, and nothing is carried out before."""
+    rings.commits(RUN, manifests.run("r1", state="Initialize"))
+    rings.passes()
+    assert olga("plan").code == 0
+    happens(rings)
+    said = olga("plan")
+    assert (said.code, said.out) == (4, "")
+    [told] = said.err.splitlines()
+    assert told.startswith(f"reconciler: nothing can be foreseen: the whole fleet is held: {rule}: ")
+    assert told.endswith(first)
+
+
+def test_a_run_of_a_placement_that_is_held_would_do_nothing(rings, olga):
+    rings.passes()
+    text = "problems:\n- path: ClusterResourcePlacement web\n  rule: BehindFence\n  message: it was set back\n"
+    rings.commits("problems.yaml", text, on="fleet-status")
+    rings.damaged = True
+    branches_off(rings, {RUN: manifests.run("r1")})
+    [run] = foreseen(olga, "--ref", "feature", code=4)["runs"]
+    assert run["problem"] == "ClusterResourcePlacement web is held: BehindFence: it was set back"
