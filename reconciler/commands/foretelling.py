@@ -3,24 +3,20 @@
 from collections.abc import Iterator
 from typing import Any
 
-from reconciler.commands.planning import INITIALIZES, STARTS, STOPPED, Difference, Foreseen, Parting
+from reconciler.commands.planning import INITIALIZES, STARTS, STOPPED, Change, Difference, Foreseen
 from reconciler.commands.present import fields, small_table
 from reconciler.commands.telling import start_command
-from reconciler.core.model import Problem
 from reconciler.core.status import PinnedStage, PinnedTask, Record, Snapshot
 from reconciler.daemon.proposal import NOT_YET
 
 
-def lines_of(
-    what: str, foreseen: tuple[Foreseen, ...], leaving: tuple[Parting, ...], problems: tuple[Problem, ...]
-) -> Iterator[str]:
+def lines_of(what: str, change: Change) -> Iterator[str]:
     """Yield a plan as text, what stops it first."""
-    yield f"{what}: " + (f"{len(foreseen)} run(s)" if foreseen else "no run that is not started yet")
-    for problem in problems:
-        yield f"  {problem}"
-    for parting in leaving:
-        yield f"  {parting.outcome}: {parting.subject}: {parting.message}"
-    for one in foreseen:
+    yield f"{what}: " + (f"{len(change.runs)} run(s)" if change.runs else "no run that is not started yet")
+    yield from (f"  {problem}" for problem in change.problems)
+    yield from (f"  warning: {problem}" for problem in change.warnings)
+    yield from (f"  {one.outcome}: {one.subject}: {one.message}" for one in change.leaving)
+    for one in change.runs:
         yield ""
         yield from _run(one)
 
@@ -104,23 +100,18 @@ def _difference(one: Difference, index: int) -> Iterator[str]:
 # -- as data ---------------------------------------------------------------------------------------------------------
 
 
-def data_of(
-    merged: str | None,
-    base: str,
-    foreseen: tuple[Foreseen, ...],
-    leaving: tuple[Parting, ...],
-    problems: tuple[Problem, ...],
-) -> dict[str, Any]:
+def data_of(merged: str | None, base: str, change: Change) -> dict[str, Any]:
     """Return a plan as JSON-shaped data; `merged` names what is brought in, `base` the head it comes on top of."""
     return {
         "merged": merged,
         "base": base,
-        "problems": [str(one) for one in problems],
+        "problems": [str(one) for one in change.problems],
+        "warnings": [str(one) for one in change.warnings],
         "leaving": [
             {"outcome": one.outcome, "subject": one.subject, "clusters": dict(one.clusters), "message": one.message}
-            for one in leaving
+            for one in change.leaving
         ],
-        "runs": [_run_data(one) for one in foreseen],
+        "runs": [_run_data(one) for one in change.runs],
     }
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from reconciler.commands.opening import Fleet
-    from reconciler.commands.planning import Foreseen, Parting, Read
+    from reconciler.commands.planning import Change, Foreseen, Read
     from reconciler.core.model import Body
     from reconciler.core.view import FileChange, View
     from reconciler.git.run import Git
@@ -42,7 +42,7 @@ def plan(
     """
     from reconciler.clock import wall  # noqa: PLC0415
     from reconciler.commands import OK, REFUSED, USAGE  # noqa: PLC0415
-    from reconciler.commands.planning import broken_by, foresee, partings  # noqa: PLC0415
+    from reconciler.commands.planning import Change, broken_by, foresee, partings, untimely_in  # noqa: PLC0415
     from reconciler.errors import UsageError  # noqa: PLC0415
 
     if output not in _OUTPUTS:
@@ -50,9 +50,14 @@ def plan(
     where = _open(repo, branch, status_branch, ref, offline=offline)
     found = foresee(where.view, where.read, where.status, where.held, wall())
     found = _chosen(found, where.view, runs or (), namespace)
-    problems = broken_by(where.view, where.paths)
-    _show(where, found, () if runs else partings(where.view, where.status, wall()), problems, output)
-    if problems:
+    change = Change(
+        problems=broken_by(where.view, where.paths),
+        warnings=untimely_in(where.view, where.status, where.paths),
+        leaving=() if runs else partings(where.view, where.status, wall()),
+        runs=found,
+    )
+    _show(where, change, output)
+    if change.problems:
         return USAGE
     return REFUSED if any(one.is_refused for one in found) else OK
 
@@ -172,9 +177,7 @@ def _chosen(
     return tuple(one for one in chosen if not names or one.run.key.name in names)
 
 
-def _show(
-    where: _Where, found: "tuple[Foreseen, ...]", leaving: "tuple[Parting, ...]", problems: Any, output: str
-) -> None:
+def _show(where: _Where, change: "Change", output: str) -> None:
     import json  # noqa: PLC0415
 
     from reconciler.commands.foretelling import data_of, lines_of  # noqa: PLC0415
@@ -182,7 +185,7 @@ def _show(
     from reconciler.documents import yaml  # noqa: PLC0415
 
     if output == "text":
-        say(*lines_of(where.title, found, leaving, problems))
+        say(*lines_of(where.title, change))
         return
-    data = data_of(where.merged, where.base, found, leaving, problems)
+    data = data_of(where.merged, where.base, change)
     say(json.dumps(data, indent=2, ensure_ascii=False) if output == "json" else yaml.dump(data).removesuffix("\n"))

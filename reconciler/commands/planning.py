@@ -16,6 +16,7 @@ from reconciler.core.selection import canonical
 from reconciler.core.status import Pin, PinnedCluster, PlacementState, Record, RunStatus, Snapshot, State
 from reconciler.core.view import Declared, View
 from reconciler.daemon.proposal import NOT_YET
+from reconciler.daemon.untimely import untimely
 from reconciler.delivery.base import key_of
 from reconciler.errors import PermanentError
 from reconciler.status_branch import layout, store
@@ -70,6 +71,16 @@ class Parting:
     subject: str
     message: str
     clusters: Mapping[str, int | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """Everything that a change would come to: what of it does not count, what it takes away, its runs."""
+
+    problems: tuple[Problem, ...]
+    warnings: tuple[Problem, ...]
+    leaving: tuple[Parting, ...]
+    runs: tuple[Foreseen, ...]
 
 
 Read = Callable[[str, int], tuple[Body, ...]]
@@ -285,6 +296,13 @@ def _names(bodies: Mapping[Key, Body], keys: Iterable[Key]) -> tuple[str, ...]:
 
 
 # -- what is wrong with the change itself ----------------------------------------------------------------------------
+
+
+def untimely_in(view: View, status: store.Status | None, paths: Iterable[str]) -> tuple[Problem, ...]:
+    """Return what is wrong with approvals of the change that come too early to count."""
+    wanted = set(paths)
+    runs = [run for state in (status.placements.values() if status is not None else ()) for run in state.runs.values()]
+    return tuple(one for one in untimely(view, runs) if one.path in wanted)
 
 
 def broken_by(view: View, paths: Iterable[str]) -> tuple[Problem, ...]:

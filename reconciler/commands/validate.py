@@ -42,11 +42,11 @@ def validate(
         judged = _of_folder(folder or Path())
     problems = findings(judged.view)
     if output == "json":
-        typer.echo(json.dumps([codec.encode(one) for one in (*problems, *judged.outside)], indent=2))
+        typer.echo(json.dumps([codec.encode(one) for one in (*problems, *judged.warnings)], indent=2))
     else:
         for problem in problems:
             typer.echo(text(str(problem)))
-    for problem in judged.outside if output == "text" else ():
+    for problem in judged.warnings if output == "text" else ():
         typer.echo(text(f"warning: {problem}"), err=True)
     typer.echo(text(f"{judged.what}: {_verdict(judged, len(problems))}"), err=True)
     return 2 if problems else 0
@@ -54,24 +54,36 @@ def validate(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Judged:
-    """What was checked, and in words what that was; `outside` are the files that count for nothing."""
+    """What was checked, and in words what that was; `outside` are the files that count for nothing.
+
+    `early` are the approvals that will not count.
+    """
 
     view: "View"
     what: str
     outside: tuple["Problem", ...]
+    early: tuple["Problem", ...]
     count: int
+
+    @property
+    def warnings(self) -> tuple["Problem", ...]:
+        """What makes nothing invalid, and is not what its author wants."""
+        return (*self.early, *self.outside)
 
 
 def _of_branch(repo: str, branch: str, status_branch: str, *, offline: bool) -> _Judged:
     from reconciler.commands.opening import open_fleet  # noqa: PLC0415
     from reconciler.daemon.derive import others  # noqa: PLC0415
     from reconciler.daemon.findings import outside  # noqa: PLC0415
+    from reconciler.daemon.untimely import untimely  # noqa: PLC0415
 
     fleet = open_fleet(repo, branch, status_branch, offline=offline)
     view = fleet.derivation.view
     head = view.head.sha if view.head is not None else ""
     found = tuple(outside(others(fleet.source.git, head)))
-    return _Judged(view=view, what=f"{branch} at {head[:7]}", outside=found, count=_objects(view))
+    states = fleet.status.placements.values() if fleet.status is not None else ()
+    early = tuple(untimely(view, (run for state in states for run in state.runs.values())))
+    return _Judged(view=view, what=f"{branch} at {head[:7]}", outside=found, early=early, count=_objects(view))
 
 
 def _objects(view: "View") -> int:
@@ -82,6 +94,7 @@ def _of_folder(folder: Path) -> _Judged:
     """Judge what is on disk; raises UsageError for a folder that holds none of a fleet's folders."""
     from reconciler.core.model import FOLDERS  # noqa: PLC0415
     from reconciler.daemon.findings import outside  # noqa: PLC0415
+    from reconciler.daemon.untimely import untimely  # noqa: PLC0415
     from reconciler.daemon.worktree import judge, others  # noqa: PLC0415
     from reconciler.errors import UsageError  # noqa: PLC0415
 
@@ -94,7 +107,9 @@ def _of_folder(folder: Path) -> _Judged:
             "nothing was checked"
         )
     view, count = judge(folder)
-    return _Judged(view=view, what=f"{count} manifests", outside=found, count=count)
+    has_history = view.head is not None and view.head.position > 0  # else nothing is older than anything
+    early = tuple(untimely(view)) if has_history else ()
+    return _Judged(view=view, what=f"{count} manifests", outside=found, early=early, count=count)
 
 
 def _verdict(judged: _Judged, problems: int) -> str:

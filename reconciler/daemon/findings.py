@@ -126,13 +126,13 @@ def _stray(
         message = f"{kind} {name} does not exist"
         yield problem_at(declared.document, "/spec/parentStageRollout", "UnknownReference", message)
         return
-    stages = _stages(view, runs[key])
+    stages = stages_of(view, runs[key])
     if approval.stage is not None and stages and approval.stage not in stages:
         message = f"run {name} has no stage {approval.stage}; its stages are: {', '.join(stages)}"
         yield problem_at(declared.document, "/spec/targetStage", "UnknownReference", message)
 
 
-def _stages(view: View, declared: Declared) -> tuple[str, ...]:
+def stages_of(view: View, declared: Declared) -> tuple[str, ...]:
     """Return the stages of a run: those pinned, else those of its strategy as it is; empty where it has none."""
     attempt = view.initializations.get(declared.uid)
     if attempt is not None and attempt.pin is not None:
@@ -144,7 +144,7 @@ def _stages(view: View, declared: Declared) -> tuple[str, ...]:
 
 
 def _gates(view: View, declared: Declared) -> Iterator[str]:
-    for stage in _stages(view, declared):
+    for stage in stages_of(view, declared):
         for when in When:
             yield from names_of(declared.key.name, stage, when)
 

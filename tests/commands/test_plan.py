@@ -487,3 +487,22 @@ def test_a_run_of_a_placement_that_is_held_would_do_nothing(rings, olga):
     branches_off(rings, {RUN: manifests.run("r1")})
     [run] = foreseen(olga, "--ref", "feature", code=4)["runs"]
     assert run["problem"] == "ClusterResourcePlacement web is held: BehindFence: it was set back"
+
+
+def test_an_approval_of_the_change_that_will_not_count_is_warned_of(rings, olga):
+    strategy = manifests.strategy(manifests.stage("canary", approval=True), manifests.stage("prod"))
+    rings.commits("strategies/rings.yaml", strategy)
+    early = manifests.approval("r1-canary")
+    branches_off(rings, {RUN: manifests.run("r1"), "approvals/a.json": early})
+    data = foreseen(olga, "--ref", "feature")
+    [warning] = data["warnings"]
+    assert warning.startswith("approvals/a.json:8: ApprovedBeforeRequested: ")
+    assert f"  warning: {warning}\n" in olga("plan", "--ref", "feature").out
+    rings.commits(RUN, manifests.run("r1"))
+    assert foreseen(olga, "--ref", "main")["warnings"] == []
+    rings.passes()
+    branches_off(rings, {"approvals/a.json": early}, "asked")
+    assert foreseen(olga, "--ref", "asked")["warnings"] == [], "the gate is open by now"
+    rings.merges("asked")
+    rings.passes()
+    assert rings.conditions("r1")["Succeeded"].startswith("True")

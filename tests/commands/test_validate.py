@@ -192,3 +192,58 @@ def test_the_approval_of_a_run_that_was_removed_is_left_in_peace(fleet: Path, va
     servers.commit(fleet, {"runs/web-1.yaml": run("web-1"), **approvals})
     servers.commit(fleet, {"runs/web-1.yaml": None})
     assert validate({}).code == 0
+
+
+# -- approvals that come too early ---------------------------------------------------------------------------------
+
+EARLY = (
+    "approvals/a.json:8: ApprovedBeforeRequested: it comes before the gate after stage canary of run web-1 opens, so "
+    "it will not count (at /status/conditions); approve once the run asks for it: reconciler approve web-1 canary"
+)
+
+
+def test_an_approval_that_comes_with_its_run_is_warned_of(rings: World, ask: Command, tmp_path, capsys):
+    """Before the commit as after it, by the files alone; a run that is approved later is nobody's concern."""
+    rings.commits("strategies/rings.yaml", strategy(stage("canary", approval=True), stage("prod")))
+    clone = servers.clone_of(rings.remote, tmp_path / "clone")
+    for folder, name, text in (("runs", "a.yaml", run("web-1")), ("approvals", "a.json", approval("web-1-canary"))):
+        (clone / folder).mkdir()
+        (clone / folder / name).write_text(text)
+    assert command_line(["validate", str(clone)]) == 0
+    assert EARLY in capsys.readouterr().err
+    servers.commit(clone, {})
+    servers.git(clone, "push", "--quiet", "origin", "main")
+    said = ask(rings.remote, "validate", "-o", "json")
+    assert said.code == 0
+    assert [one["rule"] for one in json.loads(said.out)] == ["ApprovedBeforeRequested"]
+    rings.passes()
+    assert "ApprovedBeforeRequested" in rings.gate("web-1", "canary").refused
+    rings.approves("web-1", "canary", message="now")
+    rings.commits("approvals/a.json", None)
+    assert "warning" not in ask(rings.remote, "validate").err
+
+
+def test_an_approval_of_a_gate_that_is_not_open_yet_is_warned_of_where_the_status_is_known(rings: World, ask: Command):
+    rings.commits("strategies/rings.yaml", strategy(stage("canary", wait="10m"), stage("prod", approval=True)))
+    rings.commits("runs/web-1.yaml", run("web-1"))
+    rings.passes()
+    rings.approves("web-1", "prod")
+    assert "before the gate after stage prod of run web-1 opens" in ask(rings.remote, "validate").err
+    rings.passes(minutes=11)
+    assert "ApprovedBeforeRequested" in rings.gate("web-1", "prod").refused
+    assert "before the gate after stage prod of run web-1 opens" in ask(rings.remote, "validate").err
+    rings.approves("web-1", "prod", message="again", words="now it does")
+    assert "warning" not in ask(rings.remote, "validate").err
+    rings.passes()
+    assert rings.conditions("web-1")["Succeeded"].startswith("True")
+    assert "warning" not in ask(rings.remote, "validate").err
+
+
+def test_what_nobody_waits_for_any_more_is_not_warned_of(rings: World, ask: Command):
+    rings.commits("strategies/rings.yaml", strategy(stage("canary", approval=True), stage("prod")))
+    rings.commits({"runs/web-1.yaml": run("web-1"), "approvals/a.json": approval("web-1-canary")})
+    rings.passes()
+    rings.commits("runs/web-2.yaml", run("web-2", strategy="rings"))
+    rings.passes()
+    assert rings.conditions("web-1")["Succeeded"] == "False UpdateRunSuperseded"
+    assert "warning" not in ask(rings.remote, "validate").err
