@@ -149,19 +149,30 @@ def absent(noun: Noun, name: str) -> int:
 def not_found(fleet: Fleet, noun: Noun, name: str, namespace: str) -> int:
     """Say that there is no such object, and where there is one of that name; return the exit code."""
     code = absent(noun, name)
-    for kind in (noun, *twins(noun)):
-        found = [one for one in items(fleet, kind, everything=True) if one.name == name]
-        hint_at(kind, name, (one.namespace for one in found if kind != noun or one.namespace != namespace))
+    for hint in elsewhere(fleet, noun, name, namespace):
+        present.warn(f"hint: {hint}")
     if any(one.name == name and one.namespace == namespace for one in items(fleet, noun, everything=True)):
         present.warn(f"hint: {noun.short or noun.plural} {name} was removed from the branch: --all shows it")
     return code
 
 
+def elsewhere(fleet: Fleet, noun: Noun, name: str, namespace: str) -> Iterator[str]:
+    """Say where objects of a name are that was looked for in another namespace, and how to name them."""
+    for kind in (noun, *twins(noun)):
+        found = [one for one in items(fleet, kind, everything=True) if one.name == name]
+        yield from _places(kind, name, (one.namespace for one in found if kind != noun or one.namespace != namespace))
+
+
 def hint_at(noun: Noun, name: str, namespaces: Iterable[str]) -> None:
     """Say where an object of a name is that was looked for elsewhere."""
+    for place in _places(noun, name, namespaces):
+        present.warn(f"hint: {place}")
+
+
+def _places(noun: Noun, name: str, namespaces: Iterable[str]) -> Iterator[str]:
     for namespace in dict.fromkeys(namespaces):
         where = f"in namespace {namespace}: -n {namespace}" if namespace else "in no namespace: leave -n out"
-        present.warn(f"hint: there is {noun.short or noun.plural} {name} {where}")
+        yield f"there is {noun.short or noun.plural} {name} {where}"
 
 
 def twins(noun: Noun) -> tuple[Noun, ...]:

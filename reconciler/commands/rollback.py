@@ -14,7 +14,7 @@ def register(application: typer.Typer) -> None:
 
 @options.writing
 def rollback(
-    run: Annotated[str, typer.Argument(help="The run to go back from; it may be removed already.")],
+    run: Annotated[str, typer.Argument(help="The run to go back from (or csur/NAME, sur/NAME); it may be removed.")],
     where: options.Writing,
     namespace: options.Namespace = "",
     strategy: Annotated[str, typer.Option("--strategy", help="In which stages (default: those of the run).")] = "",
@@ -25,11 +25,13 @@ def rollback(
 
     Where clusters had different snapshots, or one had none, nothing is committed: it is said which there are.
     """
+    from reconciler.commands.reading import run_named  # noqa: PLC0415
     from reconciler.commands.run import check_run, run_body  # noqa: PLC0415
     from reconciler.commands.undoing import free_name, run_file, way_back  # noqa: PLC0415
     from reconciler.commands.writing import check_file, commit, open_to_write  # noqa: PLC0415
     from reconciler.documents import yaml  # noqa: PLC0415
 
+    _, namespace, run = run_named(run, namespace)
     fleet = open_to_write(where)
     back = way_back(fleet, run, namespace)
     new, index, along = name or free_name(fleet, back.run.key), str(back.index), strategy or back.strategy

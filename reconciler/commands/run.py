@@ -53,7 +53,7 @@ def create(
 
 @options.writing
 def start(
-    name: Annotated[str, typer.Argument(help="The run's name.")],
+    name: Annotated[str, typer.Argument(help="The run's name, or csur/NAME, sur/NAME.")],
     where: options.Writing,
     namespace: options.Namespace = "",
     message: Annotated[str, typer.Option("--message", "-m", help="Why, for the record.")] = "",
@@ -66,7 +66,7 @@ def start(
 
 @options.writing
 def stop(
-    name: Annotated[str, typer.Argument(help="The run's name.")],
+    name: Annotated[str, typer.Argument(help="The run's name, or csur/NAME, sur/NAME.")],
     where: options.Writing,
     namespace: options.Namespace = "",
     message: Annotated[str, typer.Option("--message", "-m", help="Why, for the record.")] = "",

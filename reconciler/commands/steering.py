@@ -3,7 +3,7 @@
 from reconciler.commands.opening import Fleet
 from reconciler.commands.options import Writing
 from reconciler.commands.present import say
-from reconciler.commands.reading import find_run, run_noun
+from reconciler.commands.reading import elsewhere, find_run, run_named
 from reconciler.commands.writing import commit, open_to_write
 from reconciler.core.model import Document, Problem
 from reconciler.core.status import RunStatus
@@ -18,15 +18,16 @@ _VERBS = {"Run": "Start", "Stop": "Stop"}
 
 
 def set_state(where: Writing, name: str, namespace: str, state: str, *, message: str) -> None:
-    """Commit `spec.state` of a run; say so where it has that state already, and commit nothing.
+    """Commit `spec.state` of a run, named as `run_named` reads it; say so where it has that state, and commit nothing.
 
     Raises:  RefusedError naming rule, file and line: no such run, a run that is over, a transition that is not
              allowed, a broken file, or one that cannot be edited safely. As `commit` otherwise.
     """
+    noun, namespace, name = run_named(name, namespace)
     fleet = open_to_write(where)
-    found, run = find_run(fleet, run_noun(namespace), namespace, name)
+    found, run = find_run(fleet, noun, namespace, name)
     if found is None:
-        raise RefusedError(_not_there(name, namespace, run))
+        raise RefusedError("; ".join((_not_there(name, namespace, run), *elsewhere(fleet, noun, name, namespace))))
     document = found.document
     broken = fleet.derivation.view.problem_of(found)
     if broken is not None:

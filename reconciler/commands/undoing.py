@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import count
 
 from reconciler.commands.opening import Fleet
-from reconciler.commands.reading import find_run, run_noun
+from reconciler.commands.reading import elsewhere, find_run, run_noun
 from reconciler.commands.writing import status_of
 from reconciler.core.model import Key
 from reconciler.core.rollback import named
@@ -53,10 +53,12 @@ def way_back(fleet: Fleet, name: str, namespace: str) -> WayBack:
 
 def _known(fleet: Fleet, name: str, namespace: str) -> tuple[RunStatus, PlacementState]:
     status = status_of(fleet, "nothing is known of what runs moved")
-    _, run = find_run(fleet, run_noun(namespace), namespace, name)
+    noun = run_noun(namespace)
+    _, run = find_run(fleet, noun, namespace, name)
     where = f" in namespace {namespace}" if namespace else ""
     if run is None:
-        raise RefusedError(f"the daemon has not seen a run {name}{where}")
+        unseen = f"the daemon has not seen a run {name}{where}"
+        raise RefusedError("; ".join((unseen, *elsewhere(fleet, noun, name, namespace))))
     state = next(one for one in status.placements.values() if run.uid in one.runs)
     return run, state
 

@@ -104,6 +104,13 @@ def test_after_a_rewrite_only_what_is_recorded_to_have_brought_a_run_can_be_reve
     assert rings.values() == {"canary": "value1", "east": "value1", "west": "value1"}
 
 
+def test_a_run_may_be_named_with_its_noun(two, olga):
+    assert olga("rollback", "csur/r1", "--dry-run").out == olga("rollback", "r1", "--dry-run").out
+    said = olga("rollback", "sur/r1")
+    there = "there is csur r1 in no namespace: leave -n out"
+    assert (said.code, said.err) == (4, f"reconciler: the daemon has not seen a run r1 in namespace default; {there}\n")
+
+
 def test_another_strategy_may_be_chosen_and_a_branch(two, olga):
     fast = manifests.strategy(manifests.stage("all", labels={}, maxConcurrency="100%"), name="fast")
     two.commits("strategies/fast.yaml", fast)

@@ -98,6 +98,22 @@ def test_a_run_that_is_over_or_gone_or_broken_is_refused(moving, olga):
     assert said.err == "reconciler: there is no run none in namespace app on the watched branch\n"
 
 
+def test_a_run_is_named_as_elsewhere_and_looked_for_elsewhere(rings, olga):
+    """NOUN/NAME means one kind; where there is one of that name in another namespace, the flag that helps is told."""
+    text = manifests.run("r1", namespace="app", placement="own", state="Stop")
+    rings.commits({"runs/a.yaml": text, "runs/r2.yaml": manifests.run("r2", state="Stop")})
+    assert olga("run", "start", "sur/r1", "-n", "app", "--dry-run").out.startswith("# runs/a.yaml\n")
+    assert olga("run", "start", "csur/r2", "--dry-run").out.startswith("# runs/r2.yaml\n")
+    there = "there is sur r1 in namespace app: -n app"
+    said = olga("run", "start", "r1")
+    assert (said.code, said.err) == (4, f"reconciler: there is no run r1 on the watched branch; {there}\n")
+    said = olga("run", "stop", "r2", "-n", "app")
+    assert said.err.endswith("on the watched branch; there is csur r2 in no namespace: leave -n out\n")
+    assert olga("rollback", "csur/r1").err == f"reconciler: the daemon has not seen a run r1; {there}\n"
+    said = olga("run", "stop", "crp/web")
+    assert (said.code, said.err) == (2, "reconciler: crp/web is no run: write NAME, csur/NAME or sur/NAME\n")
+
+
 def test_a_file_that_cannot_be_edited_safely_is_left_to_a_person(rings, olga):
     text = manifests.run("r1", state="Stop").replace("state: Stop", "state: >-\n    Stop")
     rings.commits("runs/r1.yaml", text)
