@@ -60,6 +60,9 @@ _NAMES: Mapping[str, tuple[str, type | tuple[type, ...]]] = {
     "delivery": ("delivery", dict),
 }
 
+_PATHS = ("repo", "allowed_signers", "state_dir")
+_MEMBER_PATHS = ("root", "kubeconfig")
+
 _WORDS: Mapping[type | tuple[type, ...], str] = {str: "a text", (int, float): "a number", dict: "a mapping"}
 
 
@@ -85,7 +88,7 @@ def load(file: Path | None, flags: Mapping[str, Any]) -> Settings:
         if not 0 <= (values.get(name) or 0) < math.inf:
             raise UsageError(f"{key} is {values[name]}: it must be 0 or above")
     if values.get("allowed_signers") is not None:
-        values["allowed_signers"] = Path(values["allowed_signers"]).expanduser()
+        values["allowed_signers"] = Path(values["allowed_signers"])
         if not values["allowed_signers"].is_file():
             raise UsageError(f"allowedSigners: there is no file {values['allowed_signers']}")
     settings = Settings(**values)
@@ -118,7 +121,14 @@ def _read(file: Path) -> dict[str, Any]:
     if not isinstance(body, Mapping):
         raise UsageError(f"{file}: the settings are a mapping")
     values = dict(_checked(file, body))
+    values |= {name: _beside(file, values[name]) for name in _PATHS if name in values}
     return values | _delivery(file, values.pop("delivery", {}))
+
+
+def _beside(file: Path, value: str) -> str:
+    """Return a path of the settings: a relative one is relative to the folder of their file; a URL stays as it is."""
+    is_remote = ":" in value.partition("/")[0]
+    return value if is_remote or not value else str(file.absolute().parent / Path(value).expanduser())
 
 
 def _delivery(file: Path, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -134,14 +144,16 @@ def _delivery(file: Path, body: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(member, Mapping):
             raise UsageError(f"{file}: {key} is a mapping with a type")
     return {
-        "delivery_default": _made(default) if default is not None else None,
-        "delivery_clusters": {name: _made(member) for name, member in clusters.items()},
+        "delivery_default": _made(file, default) if default is not None else None,
+        "delivery_clusters": {name: _made(file, member) for name, member in clusters.items()},
     }
 
 
-def _made(member: Mapping[str, Any]) -> Mapping[str, Any]:
+def _made(file: Path, member: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return how a member is reached; a folder is made when it is missing, unless that is forbidden."""
-    return {"create": True, **member} if member.get("type") == "directory" else member
+    paths = {name: member[name] for name in _MEMBER_PATHS if isinstance(member.get(name), str)}
+    found = {**member, **{name: _beside(file, value) for name, value in paths.items()}}
+    return {"create": True, **found} if member.get("type") == "directory" else found
 
 
 def _checked(file: Path, body: Mapping[str, Any]) -> Mapping[str, Any]:

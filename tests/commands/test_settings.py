@@ -124,6 +124,46 @@ def test_the_folder_that_the_settings_name_is_made(rings: World, file: Path, tmp
     assert sorted(one.name for one in (tmp_path / "folders").iterdir()) == ["canary", "east", "west"]
 
 
+def test_relative_paths_in_the_file_are_relative_to_its_folder(tmp_path: Path, monkeypatch):
+    """Wherever a command is started, as for kubectl and compose; flags are relative to where they are typed."""
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "signers").write_text("")
+    body = {
+        "repo": "../fleet.git",
+        "stateDir": "state",
+        "allowedSigners": "signers",
+        "delivery": {
+            "default": {"type": "directory", "root": "members"},
+            "clusters": {
+                "east": {"type": "kubernetes", "kubeconfig": "east.kubeconfig"},
+                "west": {"type": "kubernetes", "kubeconfig": "/etc/west.kubeconfig"},
+                "north": {"type": "kubernetes", "kubeconfig": "~/north.kubeconfig"},
+            },
+        },
+    }
+    (tmp_path / "etc" / "settings.json").write_text(json.dumps(body))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    found, etc = settings.load(Path("etc/settings.json"), {}), tmp_path / "etc"
+    assert (found.repo, found.state_dir, found.allowed_signers) == (
+        f"{etc}/../fleet.git",
+        etc / "state",
+        etc / "signers",
+    )
+    assert found.delivery_default == {"type": "directory", "root": f"{etc}/members", "create": True}
+    files = {name: one["kubeconfig"] for name, one in found.delivery_clusters.items()}
+    home = f"{tmp_path}/home/north.kubeconfig"
+    assert files == {"east": f"{etc}/east.kubeconfig", "west": "/etc/west.kubeconfig", "north": home}
+    flags = settings.load(Path("etc/settings.json"), {"repo": "other.git", "state_dir": Path("here")})
+    assert (flags.repo, flags.state_dir) == ("other.git", Path("here"))
+
+
+@pytest.mark.parametrize("url", ["https://forge.example/fleet.git", "git@forge.example:fleet.git", "file:///fleet.git"])
+def test_a_url_in_the_file_is_no_path(url, file: Path):
+    file.write_text(json.dumps({"repo": url}), encoding="utf-8")
+    assert settings.load(file, {}).repo == url
+
+
 def test_a_service_without_any_delivery_says_so(rings: World, monkeypatch, capsys, tmp_path: Path):
     monkeypatch.setattr(Service, "run", lambda _: None)
     assert run(["serve", "--repo", str(rings.remote), "--log-format", "json"]) == 0
