@@ -72,7 +72,8 @@ def _asked(fleet: Fleet, settings: Settings, found: list[Item]) -> list[Item]:
 
 
 def _told(answer: "Answer") -> Told:
-    runs = ",".join(one.shown + ("" if one.ours else " (another repository's)") for one in answer.running)
+    there = (one for one in answer.running if one.objects)  # an emptied inventory only keeps the fence
+    runs = ",".join(one.shown + ("" if one.ours else " (another repository's)") for one in there)
     return Told(
         reachable=answer.reachable,
         version=answer.fact("version"),

@@ -3,11 +3,15 @@
 import json
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from reconciler.commands.members import Answer, ask_all, unreachable
+from reconciler.core.actions import ApplyOptions, Content, Fence
+from reconciler.core.model import PLACEMENT_GROUP, Key
+from reconciler.delivery import open_delivery
 
 
 @pytest.fixture
@@ -65,6 +69,20 @@ def test_wide_clusters_tell_what_they_run(command, folders):
     said = command("again", "get", "clusters", "member1", "-o", "wide", "--members", str(folders))
     header, row = said.out.splitlines()
     assert header.split() == ["NAME", "REACHABLE", "VERSION", "TAINTS", "AGE", "UID", "LABELS", "RUNS"]
+    assert row.split()[-1] == "example-placement=0,my-app-namespace/web-app-placement=1"
+
+
+def test_an_emptied_inventory_runs_nothing(command, folders):
+    """What was removed leaves its fence on the member, be it ours or another repository's."""
+    member = open_delivery("member1", {"type": "directory", "root": str(folders)})
+    other = Key(group=PLACEMENT_GROUP, kind="ClusterResourcePlacement", namespace="", name="other")
+    fence = Fence(repository="another", epoch=1, seq=1)
+    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "cm", "namespace": "other"}}
+    assert member.deliver(other, Content(hash="b" * 64, objects=(body,), options=ApplyOptions()), fence).healthy
+    row = command("again", "get", "clusters", "member1", "-o", "wide", "--members", str(folders)).out.splitlines()[1]
+    assert "ClusterResourcePlacement other=bbbbbbb (another repository's)" in row
+    member.withdraw(other, replace(fence, seq=2))
+    row = command("again", "get", "clusters", "member1", "-o", "wide", "--members", str(folders)).out.splitlines()[1]
     assert row.split()[-1] == "example-placement=0,my-app-namespace/web-app-placement=1"
 
 
