@@ -38,6 +38,8 @@ _TRACKED = "refs/remotes/origin/"
 _INCOMING = "refs/reconciler/incoming/"
 _SEEN = "refs/reconciler/seen/"
 _REMEMBERED = "refs/reconciler/remembered/"
+_TURNS = 3  # so often a fetch is tried while others hold the refs
+_LOCKED = "cannot lock ref"
 _LOOK = 30.0  # seconds to ask a remote for its heads
 _FETCH = 600.0  # seconds for a fetch, of all of a large history the first time
 
@@ -319,12 +321,25 @@ class Local:
             self._tips = _refs(self.git, self._prefix, self.branches)
             return dict(self._tips)
         heads = self.heads()
-        moved = [branch for branch, sha in heads.items() if self._tips.get(branch) != sha]
+        moved = {branch: sha for branch, sha in heads.items() if self._tips.get(branch) != sha}
         if moved:
-            effects.perform("fetch", " ".join(moved), lambda: _fetch(self.git, self.push_url, moved, self._prefix))
+            effects.perform("fetch", " ".join(moved), lambda: self._bring(moved))
         held = _refs(self.git, self._prefix, self.branches)
         self._tips = {branch: sha for branch, sha in held.items() if branch in heads}
         return dict(self._tips)
+
+    def _bring(self, moved: Heads) -> None:
+        """Fetch branches; where another reader of this clone moves the same refs at the same moment, that will do."""
+        for left in reversed(range(_TURNS)):
+            try:
+                _fetch(self.git, self.push_url, list(moved), self._prefix)
+            except GitError as error:
+                if _refs(self.git, self._prefix, tuple(moved)) == moved:
+                    return
+                if not left or _LOCKED not in error.stderr:
+                    raise
+            else:
+                return
 
     def tip(self, branch: str) -> str | None:
         """Return the commit of the branch as of the last look, or None."""

@@ -10,6 +10,7 @@ import pytest
 
 from reconciler.errors import TemporaryError, UsageError
 from reconciler.git import history
+from reconciler.git import mirror as mirror_module
 from reconciler.git.mirror import Mirror, open_local, open_source
 from reconciler.git.run import GitError
 from tests import servers
@@ -363,3 +364,52 @@ def test_a_mirror_whose_folder_another_process_took_does_not_heal(mirror, remote
         pytest.raises(TemporaryError, match="another process uses the mirror"),
     ):
         mirror.heal()
+
+
+# -- several readers of one clone ------------------------------------------------------------------------------------
+
+
+def test_a_ref_that_another_reader_has_moved_meanwhile_is_fetched(clone, monkeypatch):
+    """Both fetch the same commit; git refuses the second one, as the ref is not what it was when it began."""
+    tip, real = _moves_on(clone), mirror_module._fetch
+
+    def late(*arguments):
+        real(*arguments)
+        raise GitError("fetch", 1, f"error: cannot lock ref 'refs/remotes/origin/main': is at {tip} but expected x")
+
+    monkeypatch.setattr(mirror_module, "_fetch", late)
+    assert open_local(clone, BRANCHES).tip("main") == tip
+
+
+def test_a_ref_that_another_reader_holds_is_waited_for(clone, monkeypatch):
+    tip, real = _moves_on(clone), mirror_module._fetch
+    lock = clone / ".git/refs/remotes/origin/main.lock"
+    lock.touch()
+    failed = []
+
+    def counted(*arguments):
+        try:
+            real(*arguments)
+        except GitError:
+            failed.append(1)
+            lock.unlink()
+            raise
+
+    monkeypatch.setattr(mirror_module, "_fetch", counted)
+    assert open_local(clone, BRANCHES).tip("main") == tip
+    assert failed == [1]
+
+
+def test_a_ref_that_stays_locked_is_told(clone):
+    _moves_on(clone)
+    (clone / ".git/refs/remotes/origin/main.lock").touch()
+    with pytest.raises(GitError, match="cannot lock ref"):
+        open_local(clone, BRANCHES)
+
+
+def _moves_on(clone):
+    """Push a commit that the clone's own tracking ref does not know yet; return it."""
+    old, tip = servers.git(clone, "rev-parse", "main"), servers.commit(clone, {"file": "x"})
+    push(clone)
+    servers.git(clone, "update-ref", "refs/remotes/origin/main", old)
+    return tip
