@@ -27,7 +27,7 @@ from reconciler.core.identity import child_uid
 from reconciler.core.model import PREFIX, Approval, Key, Problem
 from reconciler.core.status import Gate, PlacementState, RunStatus, StageFacts
 from reconciler.core.view import Declared
-from reconciler.daemon.findings import findings
+from reconciler.daemon.findings import Meant, findings, meant_by
 
 _GIVEN_BY_SERVER = ("creationTimestamp", "generation", "managedFields", "resourceVersion", "uid")
 
@@ -147,7 +147,10 @@ def _gone(fleet: Fleet, uid: str, item: Item) -> Item:
 
 
 def _approvals(fleet: Fleet, noun: Noun, everything: bool) -> Iterator[Item]:
-    """Yield the requests that gates made, each with the approval that somebody committed; then the files left over."""
+    """Yield the requests that gates made, each with the approval that somebody committed; then the files left over.
+
+    Those that a removed run has left are no more shown than its requests, except with `everything`.
+    """
     files = {(key.namespace, key.name): one for key, one in fleet.derivation.view.objects[noun.kind].items()}
     for run in known_runs(fleet, everything=everything):
         if approval_kind(run.key) != noun.kind:
@@ -157,7 +160,16 @@ def _approvals(fleet: Fleet, noun: Noun, everything: bool) -> Iterator[Item]:
             file = next((found for name in names if (found := files.pop((run.key.namespace, name), None))), None)
             yield _gone(fleet, run.uid, Item(body=_with_file(body, gate, file)))
     for file in files.values():
-        yield Item(body=declared_object(file))
+        meant = meant_by(fleet.derivation.view, file)
+        if everything or meant is None or not meant.is_gone:
+            yield Item(body=_named(declared_object(file), meant))
+
+
+def _named(body: dict[str, Any], meant: Meant | None) -> dict[str, Any]:
+    """Put the gate that the name of an approval means into its spec, where it says none."""
+    if meant is None:
+        return body
+    return body | {"spec": {"parentStageRollout": meant.run, "targetStage": meant.stage} | body.get("spec", {})}
 
 
 def _asked(run: RunStatus) -> list[tuple[StageFacts, Gate]]:

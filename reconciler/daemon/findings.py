@@ -1,6 +1,7 @@
 """Every problem at a head: files that cannot be read, fields not carried out yet, names that lead nowhere."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import cast
 
 from reconciler.core.approvals import names_of
@@ -100,8 +101,7 @@ def _is_told(view: View, declared: Declared) -> bool:
 
 def _stray_approvals(view: View) -> Iterator[Problem]:
     """Find approvals of a run or a stage that there is not; those of a run that was removed are left in peace."""
-    runs = {one.key: one for one in view.runs()}
-    gone = {one.declared.key for one in view.removals.values()} - set(runs)
+    runs, gone = {one.key: one for one in view.runs()}, _gone(view)
     gates = {_gate_key(run.key, name) for run in runs.values() for name in _gates(view, run)} if runs else set()
     for declared in view.approvals():
         approval = cast("Approval", declared.value)
@@ -112,6 +112,41 @@ def _stray_approvals(view: View) -> Iterator[Problem]:
                 f"{declared.key.name} is no gate of any run: it is named RUN-STAGE, RUN-before-STAGE or has a spec"
             )
             yield problem_at(declared.document, "/metadata/name", "UnknownReference", message)
+
+
+def _gone(view: View) -> set[Key]:
+    """Return the runs that were removed, without those of which there is a namesake."""
+    removed = {one.declared.key for one in view.removals.values() if isinstance(one.declared.value, Run)}
+    return removed - {one.key for one in view.runs()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Meant:
+    """The gate that an approval names, by its spec or its own name; `is_gone`: of a run that was removed."""
+
+    run: str
+    stage: str
+    is_gone: bool
+
+
+def meant_by(view: View, declared: Declared) -> Meant | None:
+    """Return the gate of an approval, also of a run that was removed; None: it names none."""
+    approval, key = cast("Approval", declared.value), declared.key
+    runs = [one for one in view.runs() if one.key.namespace == key.namespace]
+    gone = sorted((one for one in _gone(view) if one.namespace == key.namespace), key=lambda one: -len(one.name))
+    if approval.run is not None:
+        there = any(one.key.name == approval.run for one in runs)
+        is_gone = not there and any(one.name == approval.run for one in gone)
+        return Meant(run=approval.run, stage=approval.stage or "", is_gone=is_gone)
+    for run in runs:
+        for stage in stages_of(view, run):
+            if any(key.name in names_of(run.key.name, stage, when) for when in When):
+                return Meant(run=run.key.name, stage=stage, is_gone=False)
+    for former in gone:
+        if _may_be_of(key, former):
+            stage = key.name.removeprefix(f"{former.name}-").removeprefix("before-").removeprefix("after-")
+            return Meant(run=former.name, stage=stage, is_gone=True)
+    return None
 
 
 def _stray(

@@ -16,7 +16,7 @@ import yaml
 from reconciler import clock
 from reconciler.commands import run
 from tests import manifests, servers
-from tests.commands.conftest import NAMESPACE
+from tests.commands.conftest import NAMESPACE, Command
 from tests.world import World
 
 PREFIX = "kubernetes-fleet.io/"
@@ -361,3 +361,20 @@ def test_a_cluster_is_a_member_of_the_fleet_by_its_file(command):
     said = command("done", "get", "cluster", "member1", "-o", "json")
     (joined,) = json.loads(said.out)["status"]["conditions"]
     assert (joined["type"], joined["status"], joined["reason"]) == ("Joined", "True", "MemberClusterJoined")
+
+
+def test_an_approval_that_no_gate_asked_for_tells_which_one_it_means(asking: World, ask: Command):
+    """By its name or its spec; what a removed run left is as little shown as its requests, and no problem either."""
+    asking.commits("approvals/early.json", manifests.approval("web-1-before-prod", words="early"))
+    asking.commits("approvals/stray.json", manifests.approval("nobodys"))
+
+    def rows(*words: str) -> list[list[str]]:
+        return [line.split()[:3] for line in ask(asking.remote, "get", "careq", *words).out.splitlines()[1:]]
+
+    own = [["web-1-before-prod", "web-1", "prod"], ["web-1-canary", "web-1", "canary"]]
+    assert rows() == [["nobodys", "True", *rows()[0][2:]], *own]
+    asking.removes("runs/web-1.yaml", "approvals/stray.json")
+    asking.passes()
+    assert rows() == []
+    assert rows("--all") == own
+    assert ask(asking.remote, "validate").out == ""
