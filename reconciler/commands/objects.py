@@ -5,12 +5,12 @@ Nothing is decided here: identities come from the derivation, states from the fo
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from reconciler.commands.holds import holds, is_hold, recorded_problems
 from reconciler.commands.nouns import Item, Noun
 from reconciler.commands.opening import Fleet
-from reconciler.commands.telling import state_word
+from reconciler.commands.telling import HELD, state_word
 from reconciler.core.approvals import names_of
 from reconciler.core.conditions import (
     approval_kind,
@@ -24,10 +24,12 @@ from reconciler.core.conditions import (
     timestamp,
 )
 from reconciler.core.identity import child_uid
-from reconciler.core.model import PREFIX, Approval, Key, Problem
+from reconciler.core.model import PREFIX, Approval, Key, Problem, Run
 from reconciler.core.status import Gate, PlacementState, RunStatus, StageFacts
 from reconciler.core.view import Declared
 from reconciler.daemon.findings import Meant, findings, meant_by
+from reconciler.documents import yaml
+from reconciler.status_branch import layout, store
 
 _GIVEN_BY_SERVER = ("creationTimestamp", "generation", "managedFields", "resourceVersion", "uid")
 
@@ -118,10 +120,27 @@ def _runs(fleet: Fleet, noun: Noun, everything: bool) -> Iterator[Item]:
     known = {run.uid: run for run in known_runs(fleet, everything=everything) if run.key.kind == noun.kind}
     for one in fleet.derivation.view.objects[noun.kind].values():
         run = known.pop(one.uid, None)
+        if run is None and _is_tampered(fleet, one):
+            yield Item(body=declared_object(one) | _recorded(fleet, one), state=HELD)
+            continue
         status = {"status": run_object(run)["status"]} if run is not None else {}
         yield Item(body=declared_object(one) | status, state=state_word(run))
     for run in known.values():
         yield _gone(fleet, run.uid, Item(body=run_object(run), state=state_word(run)))
+
+
+def _is_tampered(fleet: Fleet, run: Declared) -> bool:
+    key = store.placement_of(run.key, cast("Run", run.value).placement)
+    return fleet.status is not None and (key in fleet.status.tampered or store.ANY in fleet.status.tampered)
+
+
+def _recorded(fleet: Fleet, run: Declared) -> dict[str, Any]:
+    """Return the status of a run as the branch has it written, where its events cannot be trusted to tell it."""
+    path = f"runs/{layout.scope(run.key.namespace)}/{run.key.name}/{run.uid[:8]}/run.yaml"
+    data = fleet.status.files.get(path, b"") if fleet.status is not None else b""
+    body: Any = next((one.value for one in yaml.read(path, data).documents), {})
+    status = body.get("status") if isinstance(body, dict) else None
+    return {"status": status} if isinstance(status, dict) else {}
 
 
 def _placements(fleet: Fleet, noun: Noun, everything: bool) -> Iterator[Item]:

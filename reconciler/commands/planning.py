@@ -132,7 +132,7 @@ def _partings(before: PlacementState, planned: Plan, view: View) -> Iterator[Par
 def _rolled_back(run: RunStatus) -> Parting:
     back = {one.name: one.restores.index for stage in run.stages for one in stage.clusters if one.restores is not None}
     told = ", ".join(f"{name} to snapshot {index}" for name, index in back.items()) or "no cluster"
-    ended = f"; but {run.end_message}" if run.end is not None else "; nobody is asked"
+    ended = f"; but {_told(run.end_message)}" if run.end is not None else "; nobody is asked"
     what = f"by {run.key.name}, at once, last updated first: {told}{ended}"
     left = f"; left alone: {', '.join(run.pin.left)}" if run.pin is not None and run.pin.left else ""
     subject = ", ".join(run.annotations[PREFIX + "rollback-of"].split(", "))
@@ -174,7 +174,7 @@ def _of_placement(
     waiting = {one.run: one.message for one in planned.waiting_for}
     for one in open_runs:
         run = planned.state.runs[one.uid]
-        problem = held or _problem(run, waiting)
+        problem = held or _told(_problem(run, waiting))
         snapshot = _snapshot(declared.view, run.pin)
         newer = [event for event in planned.events if isinstance(event, RunSuperseded) and event.by == run.uid]
         ended = [planned.state.runs[event.run].key.name for event in newer if event.run in state.runs]
@@ -203,6 +203,11 @@ def _problem(run: RunStatus, waiting: Mapping[str, str]) -> str:
     if run.started_at is None and run.state is State.RUN:
         return waiting.get(run.key.name, "the run does not start")
     return ""
+
+
+def _told(message: str) -> str:
+    """Return a message without the id that stands for the commit which the merge will make."""
+    return message.replace(f"commit {NOT_YET[:7]}", "the merge")
 
 
 def _outcome(run: RunStatus) -> str:

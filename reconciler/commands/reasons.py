@@ -55,7 +55,8 @@ def why_run(fleet: Fleet, kind: str, namespace: str, name: str) -> Answer | None
     fleet = fleet if declared is not None else fleet.whole()
     held = while_held(hold_on(fleet, noun_of(kind), namespace, name)) if run is None or run.end is None else ()
     if declared is not None:
-        found = reasons_of_run(run) if run is not None else unseen(fleet, declared)
+        changed = declared.changed.time
+        found = reasons_of_run(run, changed) if run is not None else unseen(fleet, declared)
         reasons = (*held, *in_broken_file(fleet, declared), *found)
     else:
         assert run is not None
@@ -107,7 +108,7 @@ def _removed(fleet: Fleet, run: RunStatus) -> Iterator[Because]:
     if removal is None:
         yield Because(message="its file is not in this history any more", since=run.ended_at)
         return
-    by = f"its file was removed by commit {_commit(removal.commit)}"
+    by = _by(fleet, removal.commit)
     rollback = _rollback_of(fleet, run)
     if not any(cluster.started_at is not None for stage in run.all_stages for cluster in stage.clusters):
         yield Because(message=f"{by} before it had started any cluster", since=run.ended_at)
@@ -127,6 +128,13 @@ def _removed(fleet: Fleet, run: RunStatus) -> Iterator[Because]:
     yield from _in_flight(run)
 
 
+def _by(fleet: Fleet, commit: Commit) -> str:
+    """Say which commit removed a file; what is missing from an accepted history was removed by none of it."""
+    if fleet.status is not None and commit.sha in fleet.status.fleet.acknowledged:
+        return f"its file is not in the rewritten history that was accepted, up to commit {_commit(commit)}"
+    return f"its file was removed by commit {_commit(commit)}"
+
+
 def _rollback_of(fleet: Fleet, run: RunStatus) -> RunStatus | None:
     states = fleet.status.placements.values() if fleet.status is not None else ()
     return next((one for state in states for one in state.runs.values() if run.uid in one.reverts), None)
@@ -142,8 +150,8 @@ def why_command(key: Key, name: str) -> str:
     return with_namespace(f"reconciler why {name}", key)
 
 
-def reasons_of_run(run: RunStatus) -> Iterator[Because]:
-    """Say what a recorded run came to, or waits for."""
+def reasons_of_run(run: RunStatus, changed: datetime | None = None) -> Iterator[Because]:
+    """Say what a recorded run came to, or waits for; `changed` is when its file got the state that it has."""
     if run.end is not None:
         yield from _ended(run)
     elif run.pin is None:
@@ -153,11 +161,14 @@ def reasons_of_run(run: RunStatus) -> Iterator[Because]:
             "stopped: clusters in flight finish, and nothing new starts" if run.state is State.STOP else "initialized"
         )
         yield Because(
-            message=f"it is {word}; its spec.state is {run.state}", who=ANYBODY_RUNS, command=start_command(run)
+            message=f"it is {word}; its spec.state is {run.state}",
+            since=changed or run.initialized_at,
+            who=ANYBODY_RUNS,
+            command=start_command(run),
         )
         yield from _in_flight(run)
     elif run.stage is None or run.started_at is None:
-        yield Because(message="the daemon has not gone on yet", who=OPERATOR, command="reconciler serve")
+        yield _stands_still(run.initialized_at)
     else:
         yield from _stage(run, run.stage)
 
@@ -184,18 +195,31 @@ def _uninitialized(run: RunStatus) -> Iterator[Because]:
     if not run.failure:
         yield Because(message="it is not initialized yet", who=OPERATOR, command="reconciler serve")
         return
-    again = "this is final: commit a new run" if run.failure_final else "it is tried again at every commit"
+    if run.failure_final:
+        message, who = "this is final, a new run is needed", ANYBODY_RUNS
+        command = f"reconciler run create NAME --placement {run.placement} --strategy {_strategy(run)}"
+    else:
+        message, who = "it is tried again at every commit", "whoever may merge to the files it needs"
+        command = f"reconciler plan {run.key.name}"
     yield Because(
-        message=f"it cannot be initialized: {run.failure}; {again}",
+        message=f"it cannot be initialized: {run.failure}; {message}",
         since=run.failed_at,
-        who="whoever may merge to the files it needs",
-        command=with_namespace(f"reconciler plan {run.key.name}", run.key),
+        who=who,
+        command=with_namespace(command, run.key),
     )
+
+
+def _strategy(run: RunStatus) -> str:
+    return str(run.spec["stagedRolloutStrategyName"])
 
 
 def _stage(run: RunStatus, stage: StageFacts) -> Iterator[Because]:
     found = [*(reason_of_gate(run, stage, gate) for gate in open_gates(stage)), *_in_flight(run)]
-    yield from found or [Because(message="the daemon has not gone on yet", who=OPERATOR, command="reconciler serve")]
+    yield from found or [_stands_still(stage.ended_at or stage.updated_at or stage.started_at or run.started_at)]
+
+
+def _stands_still(since: datetime | None) -> Because:
+    return Because(message="the daemon has not gone on yet", since=since, who=OPERATOR, command="reconciler serve")
 
 
 def reason_of_gate(run: RunStatus, stage: StageFacts, gate: Gate) -> Because:

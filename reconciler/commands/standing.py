@@ -113,7 +113,8 @@ def _removed(fleet: Fleet, key: Key) -> Answer | None:
     if not left:
         reason = Because(message=f"{gone}, and nothing of it is left on any member", since=state.removed_at)
     elif delete_policy(state) == "Abandon":
-        reason = Because(message=f"{gone}; its deleteStrategy is Abandon, so {', '.join(left)} keep what they have")
+        message = f"{gone}; its deleteStrategy is Abandon, so {', '.join(left)} keep what they have"
+        reason = Because(message=message, since=state.removed_at)
     else:
         message = (
             f"{gone}: once the grace period (removalGracePeriodSeconds) is over, what it placed is removed from "
@@ -167,7 +168,8 @@ def _not_rolled_out(fleet: Fleet, declared: Declared, state: PlacementState) -> 
         or (record.placement_uid, record.index) != (declared.uid, newest.index)
     )
     if not behind:
-        yield Because(message=f"every cluster it chooses runs snapshot {newest.index}, its newest")
+        arrived = max((one.available_at or one.started_at for one in state.records.values()), default=None)
+        yield Because(message=f"every cluster it chooses runs snapshot {newest.index}, its newest", since=arrived)
         return
     shown = ", ".join(behind[:10]) + (", …" if len(behind) > 10 else "")  # noqa: PLR2004 - a short line
     head = f"commit {newest.commit[:7]} ({newest.author}: {newest.subject}) made snapshot {newest.index}"

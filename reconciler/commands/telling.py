@@ -23,6 +23,9 @@ from reconciler.status_branch.dashboard import state_of
 PENDING = "Pending"
 """The state of a run that the daemon has not recorded yet."""
 
+HELD = "Held"
+"""The state of a run of which nothing can be told while its placement is held."""
+
 UNSEEN = "the daemon has not recorded the run yet"
 
 

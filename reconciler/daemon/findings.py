@@ -23,7 +23,7 @@ def findings(view: View) -> tuple[Problem, ...]:
             found.append(view.selection_problems[placement.uid])
         found += _missing_clusters(view, placement)
     for run in view.runs():
-        found += _dangling(view, run)
+        found += _dangling(view, run) if not _is_pinned(view, run) else ()
     found += _uninitialized(view)
     found += _stray_approvals(view)
     return tuple(sorted(set(found), key=lambda one: (one.path, one.line, one.pointer, one.rule, one.message)))
@@ -36,6 +36,12 @@ def _missing_clusters(view: View, declared: Declared) -> Iterator[Problem]:
             pointer = f"/spec/policy/clusterNames/{number}"
             message = f"cluster {name} is not in clusters/"
             yield problem_at(declared.document, pointer, "UnknownReference", message)
+
+
+def _is_pinned(view: View, run: Declared) -> bool:
+    """Tell whether a run has resolved its placement and strategy: it needs neither file any more."""
+    attempt = view.initializations.get(run.uid)
+    return attempt is not None and attempt.pin is not None
 
 
 def _dangling(view: View, declared: Declared) -> Iterator[Problem]:

@@ -154,14 +154,15 @@ def held(status: store.Status, key: Key, view: View) -> str:
 
 def _identity_lost(state: PlacementState, view: View) -> str:
     """Say what is recorded under a uid that neither exists, nor was removed, nor was taken over from the record."""
-    recorded = [(state.key, state.uid)] if state.uid else []
-    recorded += [(run.key, run.uid) for run in state.runs.values() if not run.reverts]
-    lost = [key for key, uid in recorded if not _is_known(view, key, uid)]
+    recorded = [(state.key, state.uid, state.commit)] if state.uid else []
+    recorded += [(run.key, run.uid, run.commit) for run in state.runs.values() if not run.reverts]
+    lost = [(key, commit) for key, uid, commit in recorded if not _is_known(view, key, uid)]
     if not lost:
         return ""
+    key, commit = lost[0]
     return (
-        f"IdentityLost: {lost[0]} was recorded under an identity that this history does not give: the commits it came "
-        "from are not here"
+        f"IdentityLost: {key} was recorded under an identity that this history does not give: the commits it came "
+        f"from are not here; bring them back, up to commit {commit[:7]}"
     )
 
 
@@ -173,12 +174,16 @@ def _is_known(view: View, key: Key, uid: str) -> bool:
 def _snapshot_changed(state: PlacementState, view: View) -> str:
     derived = view.snapshots.get(state.uid, [])
     if len(derived) < len(state.snapshots):
-        return f"SnapshotChanged: {len(state.snapshots)} snapshots are recorded, the history gives {len(derived)}"
+        first = state.snapshots[len(derived)]
+        return (
+            f"SnapshotChanged: {len(state.snapshots)} snapshots are recorded, the history gives {len(derived)}: bring "
+            f"back commit {first.commit[:7]}, which made snapshot {first.index}"
+        )
     for recorded, found in zip(state.snapshots, derived, strict=False):
         if recorded.hash != found.hash:
             return (
                 f"SnapshotChanged: snapshot {recorded.index} was recorded with hash {recorded.hash[:7]}, the history "
-                f"now gives {found.hash[:7]}"
+                f"now gives {found.hash[:7]}: bring back commit {recorded.commit[:7]}, which made it"
             )
     return ""
 

@@ -17,13 +17,14 @@ import signal
 import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import IO, Any
 
 from reconciler import redact
+from reconciler.core.model import format_duration
 from reconciler.errors import TemporaryError, UsageError
 
 CONTENT_MODES = ("100644", "100755")
@@ -387,7 +388,8 @@ def _run(
         stdout, stderr = process.communicate(stdin or b"", timeout=timeout)
     except subprocess.TimeoutExpired as error:
         _kill(process, profile)
-        raise GitError(verb, -signal.SIGKILL, f"no end after {timeout:g} s, so it was stopped") from error
+        words = f"no end after {format_duration(timedelta(seconds=timeout))}, so it was stopped"
+        raise GitError(verb, -signal.SIGKILL, words) from error
     except BaseException:
         _kill(process, profile)
         raise

@@ -1,10 +1,13 @@
 """Reading commands tell when nothing may be touched: what is held, by what, and what helps."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from reconciler import clock
+from reconciler.commands.opening import open_fleet
+from reconciler.daemon import guards
 from tests import servers
 from tests.commands.conftest import Command
 from tests.world import World
@@ -76,6 +79,15 @@ def test_a_damaged_log_is_told_wherever_its_run_is_asked_for(asking, ask: Comman
         assert "is `reconciler serve` running" not in said.out + said.err
 
 
+def test_a_run_whose_log_was_edited_is_held_and_shown_as_it_was_recorded(asking, ask: Command):
+    """Its columns were blank, and its state that of a run which nobody has seen."""
+    before = ask(asking.remote, "get", "csur", "-o", "json").out
+    assert '"Initialized"' in before
+    tampers(asking)
+    assert ask(asking.remote, "get", "csur", "-o", "json").out == before
+    assert ask(asking.remote, "get", "csur", "-o", "wide").out.splitlines()[1].endswith(" Held")
+
+
 def test_a_hold_of_one_placement_on_record_is_told_with_the_placement(asking, ask: Command):
     path = "problems.yaml"
     text = "problems:\n- path: ClusterResourcePlacement web\n  rule: IdentityLost\n  message: it is not here\n"
@@ -136,3 +148,28 @@ def test_a_hold_that_begins_while_somebody_watches_is_told_once(asking, ask: Com
     assert said.code == 130
     rules = [line.split(": ")[2] for line in said.err.splitlines() if line.startswith("warning: the whole fleet")]
     assert rules == ["StaleHead", "HistoryRewritten"]
+
+
+def test_what_the_history_contradicts_names_the_commit_that_helps(asking):
+    fleet = open_fleet(str(asking.remote), "main", "fleet-status")
+    [(key, state)] = fleet.status.placements.items()
+    [snapshot], [run] = state.snapshots, state.runs.values()
+    other = replace(snapshot, index=1, hash="e" * 64, commit="c" * 40)
+
+    def why(**changes):
+        status = replace(fleet.status, placements={key: replace(state, **changes)})
+        return guards.held(status, key, fleet.derivation.view)
+
+    assert why() == ""
+    assert why(snapshots=(snapshot, other)) == (
+        "SnapshotChanged: 2 snapshots are recorded, the history gives 1: "
+        "bring back commit ccccccc, which made snapshot 1"
+    )
+    assert why(snapshots=(replace(other, index=0),)) == (
+        "SnapshotChanged: snapshot 0 was recorded with hash eeeeeee, the history now gives "
+        f"{snapshot.hash[:7]}: bring back commit ccccccc, which made it"
+    )
+    assert why(runs={"x": replace(run, uid="x", commit="d" * 40)}) == (
+        f"IdentityLost: {run.key} was recorded under an identity that this history does not give: the commits it came "
+        "from are not here; bring them back, up to commit ddddddd"
+    )

@@ -442,6 +442,12 @@ def test_a_withdrawal_and_a_removal_are_told_before_they_are_merged(rings, olga)
     assert "is removed from canary" in olga("plan", "--ref", "feature").out
 
 
+def test_several_runs_of_one_change_are_refused_without_a_commit_that_there_is_not(rings, olga):
+    branches_off(rings, {RUN: manifests.run("r1"), "runs/r2.yaml": manifests.run("r2")})
+    problems = {one["problem"] for one in foreseen(olga, "--ref", "feature", code=4)["runs"]}
+    assert all("client error: the merge brings more than one run for placement `web`" in one for one in problems)
+
+
 # -- while something is held ------------------------------------------------------------------------------------------
 
 

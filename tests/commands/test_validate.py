@@ -194,6 +194,18 @@ def test_the_approval_of_a_run_that_was_removed_is_left_in_peace(fleet: Path, va
     assert validate({}).code == 0
 
 
+def test_a_run_that_was_initialized_needs_no_placement_or_strategy_any_more(rings: World, ask: Command):
+    """When its placement is removed it is over, and its strategy is pinned; one that is not initialized misses both."""
+    rings.commits("runs/web-1.yaml", run("web-1"))
+    rings.passes()
+    rings.commits("runs/web-2.yaml", run("web-2", strategy="none"))
+    rings.removes("placements/web.yaml", "strategies/rings.yaml")
+    rings.passes()
+    said = ask(rings.remote, "validate").out.splitlines()
+    assert [line.split(":")[0] for line in said] == ["runs/web-2.yaml", "runs/web-2.yaml"]
+    assert [one for one in rings.problems() if "web-1" in one] == []
+
+
 # -- approvals that come too early ---------------------------------------------------------------------------------
 
 EARLY = (

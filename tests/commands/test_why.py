@@ -121,7 +121,9 @@ def test_a_run_that_cannot_be_initialized_names_everything(rings, olga):
     assert "It cannot be initialized: cannot continue the updateRun" in said
     assert "it is tried again at every commit" in said
     rolls_out(rings, "r2", index=9)
-    assert "this is final: commit a new run" in told(olga, "r2")
+    said = told(olga, "r2")
+    assert "this is final, a new run is needed, since 2025-07-22T21:00:00Z (AGE). " in said
+    assert said.endswith("  next: reconciler run create NAME --placement web --strategy rings\n")
 
 
 @pytest.mark.parametrize(("state", "words"), [("Stop", "It is stopped"), ("Initialize", "It is initialized; its")])
@@ -129,6 +131,7 @@ def test_a_run_that_shall_not_run_names_the_command(rings, olga, state, words):
     rolls_out(rings, "r1", state=state)
     said = told(olga, "r1")
     assert said.splitlines()[1].startswith(words)
+    assert f"; its spec.state is {state}, since 2025-07-22T21:00:00Z (AGE). " in said
     assert said.endswith(f"Who can unblock it: {RUNS}.\n  next: reconciler run start r1\n")
 
 
@@ -182,6 +185,21 @@ def test_a_removed_run_was_withdrawn_and_names_the_way_back(rings, olga):
     said = told(olga, "r1")
     assert "a withdrawal and not a revert: nothing new starts, and clusters keep what they have" in said
     assert said.endswith(f"Who can unblock it: {RUNS}.\n  next: reconciler rollback r1\n")
+
+
+def test_a_run_that_an_accepted_history_has_not_was_removed_by_none_of_its_commits(person, olga):
+    old = person.head()
+    rolls_out(person, "r1")
+    person.rewrites(old)
+    person.commits("README.md", "x\n", message="Approve the budget")
+    assert olga("acknowledge-rewrite").code == 0
+    person.passes()
+    said = told(olga, "r1")
+    assert (
+        "Its file is not in the rewritten history that was accepted, up to commit COMMIT (Ada <ada@example.org>: "
+        in said
+    )
+    assert "was removed by commit" not in said
 
 
 def test_a_reverted_run_names_the_rollback(rings, olga):

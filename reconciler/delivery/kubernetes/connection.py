@@ -16,6 +16,7 @@ from urllib.parse import urlencode
 import urllib3
 
 from reconciler.clock import monotonic
+from reconciler.core.model import format_duration
 from reconciler.delivery.kubernetes import credentials
 from reconciler.delivery.kubernetes.credentials import Access
 from reconciler.delivery.kubernetes.deadline import within
@@ -181,7 +182,9 @@ class Connection:
     def _keep_the_pause(self, access: Access) -> None:
         left = self._not_before - monotonic()
         if left > 0:
-            raise TemporaryError(f"{access.server} asked for a pause; {left:.0f} s of it are left", pause_seconds=left)
+            raise TemporaryError(
+                f"{access.server} asked for a pause; {_duration(left)} of it are left", pause_seconds=left
+            )
 
     def _note_a_pause(self, access: Access, answer: Answer, retry_after: str) -> None:
         asks = answer.status == HTTPStatus.SERVICE_UNAVAILABLE and retry_after  # without, it may be one API of many
@@ -191,8 +194,12 @@ class Connection:
         self._not_before = max(self._not_before, monotonic() + pause)
         message = f"{access.server} is too busy ({answer.status})"
         raise TemporaryError(
-            f"{message}, and asks for a pause of {pause:.0f} s" if pause else message, pause_seconds=pause
+            f"{message}, and asks for a pause of {_duration(pause)}" if pause else message, pause_seconds=pause
         )
+
+
+def _duration(seconds: float) -> str:
+    return format_duration(timedelta(seconds=round(seconds)))
 
 
 def _pool(access: Access, size: int) -> urllib3.HTTPConnectionPool:
