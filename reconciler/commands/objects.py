@@ -29,7 +29,7 @@ from reconciler.core.status import Gate, PlacementState, RunStatus, StageFacts
 from reconciler.core.view import Declared
 from reconciler.daemon.findings import Meant, findings, meant_by
 from reconciler.documents import yaml
-from reconciler.status_branch import layout, store
+from reconciler.status_branch import layout, reader
 
 _GIVEN_BY_SERVER = ("creationTimestamp", "generation", "managedFields", "resourceVersion", "uid")
 
@@ -130,8 +130,8 @@ def _runs(fleet: Fleet, noun: Noun, everything: bool) -> Iterator[Item]:
 
 
 def _is_tampered(fleet: Fleet, run: Declared) -> bool:
-    key = store.placement_of(run.key, cast("Run", run.value).placement)
-    return fleet.status is not None and (key in fleet.status.tampered or store.ANY in fleet.status.tampered)
+    key = layout.placement_of(run.key, cast("Run", run.value).placement)
+    return fleet.status is not None and (key in fleet.status.tampered or reader.ANY in fleet.status.tampered)
 
 
 def _recorded(fleet: Fleet, run: Declared) -> dict[str, Any]:
