@@ -350,6 +350,7 @@ def _withdraw_removed(draft: _Draft) -> None:
         if run.end is not None:
             continue
         if removal is not None:
+            _accept_what_came_before(draft, uid, removal.commit.position)
             draft.emit(RunWithdrawn, run=uid, commit=removal.commit.sha, rollback=rollbacks.get(uid, ""))
         else:
             _withdraw_orphan(draft, run)
@@ -535,9 +536,18 @@ def _start_newest(draft: _Draft) -> None:
         if newest is not None and run.age <= newest.age:
             return
         if _may_start(draft, run):
+            for older in _in_order(draft.state):
+                _accept_what_came_before(draft, older, _began(draft, run))
             draft.emit(RunStarted, run=uid, deletions=_deletions(draft, cast("Pin", run.pin)))
             _supersede_older(draft, run)
             return
+
+
+def _began(draft: _Draft, run: RunStatus) -> int:
+    """Return the position of the commit from which on a run may act: where it was resolved, or set to Run."""
+    found = draft.declared.view.find(run.key.kind, run.key.namespace, run.key.name)
+    changed = found.changed.position if found is not None else run.position
+    return max(changed, cast("Pin", run.pin).position)
 
 
 def _may_start(draft: _Draft, run: RunStatus) -> bool:
@@ -710,18 +720,11 @@ def _open_gate(draft: _Draft, uid: str, number: int, gate: Gate) -> None:
 def _judge_gate(draft: _Draft, uid: str, number: int, gate: Gate) -> None:
     run = draft.run(uid)
     stage = run.stages[number]
-    runs = {one.key.name for one in draft.declared.view.runs() if one.key.namespace == run.key.namespace}
-    evidence = Evidence(
-        candidates=draft.declared.candidates,
-        seen=draft.declared.view.approvals_seen,
-        runs=runs,
-        not_before=draft.declared.rewritten_at,
-    )
     view = GateView(
         gate=gate,
         stage=stage,
         now=draft.now,
-        judgement=lambda: judge(run, stage, gate, evidence),
+        judgement=lambda: judge(run, stage, gate, _evidence(draft, run, draft.declared.candidates)),
     )
     if gate.task.type == "TimedWait" and draft.declared.clock_problem:
         draft.waits(run, "ClockDisagrees", draft.declared.clock_problem, stage.updated_at)
@@ -737,6 +740,30 @@ def _judge_gate(draft: _Draft, uid: str, number: int, gate: Gate) -> None:
     if verdict.recheck_at is not None:
         draft.rechecks.append(verdict.recheck_at)
     _say_what_gate_waits_for(draft, run, stage, replace(gate, refused=verdict.refused))
+
+
+def _evidence(draft: _Draft, run: RunStatus, candidates: tuple[Candidate, ...]) -> Evidence:
+    return Evidence(
+        candidates=candidates,
+        seen=draft.declared.view.approvals_seen,
+        runs={one.key.name for one in draft.declared.view.runs() if one.key.namespace == run.key.namespace},
+        not_before=draft.declared.rewritten_at,
+    )
+
+
+def _accept_what_came_before(draft: _Draft, uid: str, position: int) -> None:
+    """Accept the approvals that came before the commit that ends a run, as if they had been seen at once."""
+    run = draft.run(uid)
+    if run.end is not None or run.started_at is None or run.state is not State.RUN or run.current is None:
+        return
+    candidates = tuple(one for one in draft.declared.candidates if one.first_seen < position)
+    stage = run.all_stages[run.current]
+    for gate in stage.gates if candidates else ():
+        if gate.request and gate.opened_at is not None and gate.passed_at is None:
+            found = judge(run, stage, gate, _evidence(draft, run, candidates))
+            if found.accepted is not None:
+                facts = {"stage": run.current, "when": gate.when, "type": gate.task.type}
+                draft.emit(GatePassed, run=uid, **facts, approval=found.accepted)
 
 
 def _say_what_gate_waits_for(draft: _Draft, run: RunStatus, stage: StageFacts, gate: Gate) -> None:

@@ -327,3 +327,26 @@ def test_what_a_run_waits_for_is_said_with_the_command_that_helps(asking: World)
         "| web-1 | stage canary waits for Approval web-1-canary | 2025-07-22T21:00:00Z "
         "| `reconciler approve web-1 canary` |"
     ) in readme
+
+
+@pytest.mark.parametrize("ending", ["newer", "removed"])
+@pytest.mark.parametrize("at_once", [True, False])
+def test_an_approval_that_came_before_the_end_of_its_run_is_accepted_however_they_are_polled(
+    asking: World, ending: str, *, at_once: bool
+):
+    asking.approves("web-1", "canary")
+    if not at_once:
+        asking.passes()
+    if ending == "newer":
+        asking.commits("runs/web-2.yaml", run("web-2"))
+    else:
+        asking.removes("runs/web-1.yaml")
+    asking.passes()
+    assert asking.gate("web-1", "canary").approval is not None
+
+
+def test_an_approval_that_came_with_a_newer_run_is_not_accepted_by_the_older_one(asking: World):
+    text = manifests.approval("web-1-canary", at="2025-07-22T21:05:00Z")
+    asking.commits({"runs/web-2.yaml": run("web-2"), "approvals/web-1-canary.json": text})
+    asking.passes()
+    assert (asking.gate("web-1", "canary").approval, asking.run("web-1").end) == (None, "Superseded")
