@@ -9,6 +9,8 @@ from reconciler.commands import options
 
 if TYPE_CHECKING:
     from reconciler.commands.nouns import Noun
+    from reconciler.commands.opening import Fleet
+    from reconciler.commands.showing import Look
     from reconciler.settings import Settings
 
 _OUTPUTS = ("", "wide", "json", "yaml", "name")
@@ -19,10 +21,12 @@ def register(application: typer.Typer) -> None:
     application.command("get")(get)
 
 
+@options.reading
 def get(
     what: Annotated[
         list[str], typer.Argument(metavar="NOUN[,NOUN] [NAME ...]", help="csur, crp, careq, clusters … or NOUN/NAME …")
     ],
+    where: options.Reading,
     namespace: options.Namespace = "",
     all_namespaces: Annotated[bool, typer.Option("--all-namespaces", "-A", help="Of every namespace.")] = False,
     selector: Annotated[str, typer.Option("--selector", "-l", help="By labels: a=b,c!=d,e in (x,y),!f")] = "",
@@ -36,52 +40,64 @@ def get(
     show_labels: Annotated[bool, typer.Option("--show-labels", help="Labels in the last column.")] = False,
     no_headers: Annotated[bool, typer.Option("--no-headers", help="Rows only.")] = False,
     everything: Annotated[bool, typer.Option("--all", help="Also what was removed from the branch.")] = False,
-    repo: options.Repo = ".",
-    branch: options.Branch = "main",
-    status_branch: options.StatusBranch = "fleet-status",
-    offline: options.Offline = False,
     settings_file: options.SettingsFile = None,
     members: options.MemberFolders = None,
 ) -> int:
     """Show objects of the fleet, as kubectl would show them; clusters are asked what they run, given settings."""
     from reconciler.commands import showing  # noqa: PLC0415
     from reconciler.commands.nouns import DEFAULT_NAMESPACE, PROBLEMS, selector_of  # noqa: PLC0415
-    from reconciler.commands.reading import open_reading  # noqa: PLC0415
-    from reconciler.errors import UsageError  # noqa: PLC0415
 
     look = showing.Look(
         output=options.one_of("-o", output, _OUTPUTS), labels=show_labels, headless=no_headers, events=watch_events
     )
     if what[0].lower() in PROBLEMS:
-        if what[1:] or watch or selector:
-            raise UsageError("problems are shown all, and once: give no name, no -l and no -w")
-        options.one_of("-o", output, tuple(one for one in _OUTPUTS if one != "name"))
-        return showing.show_problems(open_reading(repo, branch, status_branch, offline=offline), look)
-    questions = _questions(what)
-    if any(names for _, names in questions) and (selector or all_namespaces):
+        _check_problems(what, output, anything_else=watch or bool(selector))
+        return showing.show_problems(_open(where), look)
+    questions, selected = _questions(what), selector_of(selector)
+    _check(questions, look, elsewhere=bool(selector) or all_namespaces, watch=watch)
+    queries = [
+        showing.Query(
+            noun=noun,
+            names=names,
+            namespace=None if all_namespaces else namespace or DEFAULT_NAMESPACE,
+            selector=selected,
+            everything=everything,
+            settings=settings,
+        )
+        for asked, names in questions
+        for noun, settings in (asked_noun(asked, settings_file, members, where.repo),)
+    ]
+    fleet = _open(where)
+    if watch:
+        return showing.watch(fleet, queries[0], look, where.repo, offline=where.offline)
+    return showing.show(fleet, queries, look)
+
+
+def _open(where: options.Reading) -> "Fleet":
+    from reconciler.commands.reading import open_reading  # noqa: PLC0415
+
+    return open_reading(where.repo, where.branch, where.status_branch, offline=where.offline)
+
+
+def _check_problems(what: list[str], output: str, *, anything_else: bool) -> None:
+    """Raise UsageError for what does not go with problems."""
+    from reconciler.errors import UsageError  # noqa: PLC0415
+
+    if what[1:] or anything_else:
+        raise UsageError("problems are shown all, and once: give no name, no -l and no -w")
+    options.one_of("-o", output, tuple(one for one in _OUTPUTS if one != "name"))
+
+
+def _check(questions: "list[tuple[Noun, tuple[str, ...]]]", look: "Look", *, elsewhere: bool, watch: bool) -> None:
+    """Raise UsageError for options that do not go together."""
+    from reconciler.errors import UsageError  # noqa: PLC0415
+
+    if any(names for _, names in questions) and elsewhere:
         raise UsageError("a name is looked for in one place: give no -l and no -A with it")
-    if watch_events and not watch:
+    if look.events and not watch:
         raise UsageError("--output-watch-events goes with --watch")
     if watch and len(questions) > 1:
         raise UsageError("one kind of thing at a time can be watched")
-    selected = selector_of(selector)
-    queries = []
-    for noun, names in questions:
-        asked, settings = asked_noun(noun, settings_file, members, repo)
-        queries.append(
-            showing.Query(
-                noun=asked,
-                names=names,
-                namespace=None if all_namespaces else namespace or DEFAULT_NAMESPACE,
-                selector=selected,
-                everything=everything,
-                settings=settings,
-            )
-        )
-    fleet = open_reading(repo, branch, status_branch, offline=offline)
-    if watch:
-        return showing.watch(fleet, queries[0], look, repo, offline=offline)
-    return showing.show(fleet, queries, look)
 
 
 def _questions(words: list[str]) -> "list[tuple[Noun, tuple[str, ...]]]":

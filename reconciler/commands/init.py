@@ -1,5 +1,6 @@
 """`reconciler init`: make the status branch, and the folders where the repository is empty."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,11 +18,9 @@ def register(application: typer.Typer) -> None:
     application.command("init")(init)
 
 
+@options.operating
 def init(
-    repo: options.OptionalRepo = None,
-    settings_file: options.SettingsFile = None,
-    branch: options.OptionalBranch = None,
-    status_branch: options.OptionalStatusBranch = None,
+    where: options.Operating,
     start_existing: Annotated[
         bool, typer.Option("--start-existing", help="Start the runs that are already there.")
     ] = False,
@@ -31,28 +30,17 @@ def init(
     repository_id: Annotated[
         str, typer.Option("--repository-id", help="With --re-anchor: the id, where no earlier status is known.")
     ] = "",
-    members: options.Members = None,
-    state_dir: options.StateDir = None,
 ) -> None:
     """Create the status branch; runs that are already in the repository are never started."""
-    from reconciler.clock import wall  # noqa: PLC0415
     from reconciler.commands.opening import open_settings  # noqa: PLC0415
-    from reconciler.daemon import anchor  # noqa: PLC0415
     from reconciler.errors import UsageError  # noqa: PLC0415
     from reconciler.git.mirror import open_source  # noqa: PLC0415
     from reconciler.redact import text  # noqa: PLC0415
 
     if repository_id and not re_anchor:
         raise UsageError("--repository-id goes with --re-anchor: otherwise init makes a new id")
-    where = options.Serving(
-        repo=repo or ("." if settings_file is None else None),
-        settings_file=settings_file,
-        branch=branch,
-        status_branch=status_branch,
-        members=members,
-        state_dir=state_dir,
-    )
-    settings = open_settings(where)
+    file = where.settings_file
+    settings = open_settings(where if where.repo or file else replace(where, repo="."))
     source = open_source(settings.repo, (settings.branch, settings.status_branch))
     if not re_anchor and source.tip(settings.status_branch) is not None:
         typer.echo(text(_known(source, settings)))
@@ -61,13 +49,21 @@ def init(
     if re_anchor:
         fleet = _anchored_again(settings, source, head, repository_id, start_existing=start_existing)
     else:
-        _refuse_a_second(settings, source, head)
-        branches = settings.branch, settings.status_branch
-        fleet = anchor.make(source, *branches, head, wall(), start_existing=start_existing)
+        fleet = _anchored(settings, source, head, start_existing=start_existing)
     epoch = f", epoch {fleet.epoch}" if re_anchor else ""
     typer.echo(f"created branch {settings.status_branch} for repository {fleet.repository}{epoch}, watching {head[:7]}")
-    how = f"--settings {settings_file}" if settings_file is not None else f"--repo {settings.repo} --members DIR"
+    how = f"--settings {file}" if file is not None else f"--repo {settings.repo} --members DIR"
     typer.echo(text(f"next: reconciler serve {how}"))
+
+
+def _anchored(settings: "Settings", source: "Source", head: str, *, start_existing: bool) -> "Fleet":
+    """Create the status branch where there never was one."""
+    from reconciler.clock import wall  # noqa: PLC0415
+    from reconciler.daemon import anchor  # noqa: PLC0415
+
+    _refuse_a_second(settings, source, head)
+    branches = settings.branch, settings.status_branch
+    return anchor.make(source, *branches, head, wall(), start_existing=start_existing)
 
 
 def _refuse_a_second(settings: "Settings", source: "Source", head: str) -> None:

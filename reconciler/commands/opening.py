@@ -4,14 +4,14 @@ import os
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import structlog
 
 from reconciler import redact
-from reconciler.commands.options import Serving
+from reconciler.commands.options import Operating
 from reconciler.daemon import checkpoint
 from reconciler.daemon.derive import Derivation
 from reconciler.delivery import open_delivery
@@ -104,20 +104,14 @@ def _is_lost(source: Source, seen: str, epoch: int, status: store.Status | None)
     return status is None or (status.fleet.epoch <= epoch and not history.is_ancestor(source.git, seen, status.commit))
 
 
-def open_settings(where: Serving, *, poll: float | None = None) -> Settings:
+def open_settings(where: Operating, *, poll: float | None = None) -> Settings:
     """Load the settings with the flags of a service command laid over them.
 
     Raises:  UsageError for settings that cannot be used, ways to reach members included.
     """
-    flags: dict[str, Any] = {
-        "repo": where.repo,
-        "branch": where.branch,
-        "status_branch": where.status_branch,
-        "state_dir": where.state_dir,
-        "poll_period_seconds": poll,
-        "stage_deadline_seconds": where.deadline,
-        "removal_grace_period_seconds": where.grace,
-    }
+    given = {one.name: getattr(where, one.name) for one in fields(where)}
+    flags: dict[str, Any] = given | {"poll_period_seconds": poll}
+    del flags["settings_file"], flags["members"]
     if where.members is not None:
         flags["delivery_default"] = {"type": "directory", "root": str(where.members), "create": True}
     settings = load(where.settings_file, flags)

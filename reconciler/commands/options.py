@@ -5,12 +5,13 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
 from reconciler.errors import UsageError
 
+T = TypeVar("T")
 Repo = Annotated[
     str,
     typer.Option(
@@ -74,7 +75,17 @@ class Writing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Serving:
+class Reading:
+    """Where a command reads."""
+
+    repo: Repo = "."
+    branch: Branch = "main"
+    status_branch: StatusBranch = "fleet-status"
+    offline: Offline = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operating:
     """The operator's settings: their file, and the flags that win over it."""
 
     repo: OptionalRepo = None
@@ -83,21 +94,37 @@ class Serving:
     status_branch: OptionalStatusBranch = None
     members: Members = None
     state_dir: StateDir = None
-    deadline: Deadline = None
-    grace: Grace = None
 
 
-def writing(command: Callable[..., None]) -> Callable[..., None]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving(Operating):
+    """What only matters to who rolls out."""
+
+    stage_deadline_seconds: Deadline = None
+    removal_grace_period_seconds: Grace = None
+
+
+def writing(command: Callable[..., T]) -> Callable[..., T]:
     """Give a command an option per field of `Writing`, all of which it gets together as its argument `where`."""
     return _with(command, Writing)
 
 
-def serving(command: Callable[..., None]) -> Callable[..., None]:
+def reading(command: Callable[..., T]) -> Callable[..., T]:
+    """Give a command an option per field of `Reading`, all of which it gets together as its argument `where`."""
+    return _with(command, Reading)
+
+
+def operating(command: Callable[..., T]) -> Callable[..., T]:
+    """Give a command an option per field of `Operating`, all of which it gets together as its argument `where`."""
+    return _with(command, Operating)
+
+
+def serving(command: Callable[..., T]) -> Callable[..., T]:
     """Give a command an option per field of `Serving`, all of which it gets together as its argument `where`."""
     return _with(command, Serving)
 
 
-def _with(command: Callable[..., None], kind: type[Writing | Serving]) -> Callable[..., None]:
+def _with(command: Callable[..., T], kind: type[Writing | Reading | Operating]) -> Callable[..., T]:
     hints = get_type_hints(kind, include_extras=True)
     own = [one for one in inspect.signature(command).parameters.values() if one.name != "where"]
     shared = [
@@ -106,9 +133,9 @@ def _with(command: Callable[..., None], kind: type[Writing | Serving]) -> Callab
     ]
 
     @wraps(command)
-    def called(**given: Any) -> None:
+    def called(**given: Any) -> T:
         where = kind(**{one.name: given.pop(one.name) for one in shared})
-        command(**given, where=where)
+        return command(**given, where=where)
 
     called.__signature__ = inspect.Signature([*own, *shared])  # type: ignore[attr-defined]
     called.__annotations__ = {one.name: one.annotation for one in (*own, *shared)}
