@@ -12,15 +12,13 @@ def register(application: typer.Typer) -> None:
     application.command("describe")(describe)
 
 
+@options.reading
 def describe(
     noun: Annotated[str, typer.Argument(help="What it is: csur, crp, cluster … (or NOUN/NAME).")],
+    where: options.Reading,
     name: Annotated[str | None, typer.Argument(help="Its name.")] = None,
     namespace: options.Namespace = "",
     everything: Annotated[bool, typer.Option("--all", help="Also what was removed from the branch.")] = False,
-    repo: options.Repo = ".",
-    branch: options.Branch = "main",
-    status_branch: options.StatusBranch = "fleet-status",
-    offline: options.Offline = False,
     settings_file: options.SettingsFile = None,
     members: options.MemberFolders = None,
 ) -> int:
@@ -30,18 +28,18 @@ def describe(
     from reconciler.commands.describing import describe_lines  # noqa: PLC0415
 
     asked, wanted = reading.split(noun, name)
-    fleet = reading.open_reading(repo, branch, status_branch, offline=offline)
+    fleet = reading.open_reading(where.repo, where.branch, where.status_branch, offline=where.offline)
     fleet = fleet.whole() if everything else fleet
-    where = reading.place(asked, namespace)
+    place = reading.place(asked, namespace)
     found = [one for one in objects.items(fleet, asked, everything=everything) if one.name == wanted]
-    found = [one for one in found if one.namespace == where]
+    found = [one for one in found if one.namespace == place]
     if not found:
-        return reading.not_found(fleet, asked, wanted, where)
+        return reading.not_found(fleet, asked, wanted, place)
     for number, one in enumerate(found):
         present.say(*([""] if number else []))
         present.say(*describe_lines(fleet, asked, objects.with_content(fleet, one), wall()))
     if asked.kind == "MemberCluster" and (settings_file is not None or members is not None):
         from reconciler.commands.asked import member_lines  # noqa: PLC0415 - only who asks members pays for it
 
-        present.say(*member_lines(fleet, wanted, settings_file, members, repo))
+        present.say(*member_lines(fleet, wanted, settings_file, members, where.repo))
     return OK

@@ -26,15 +26,13 @@ def register(application: typer.Typer) -> None:
     application.command("plan")(plan)
 
 
+@options.reading
 def plan(
+    where: options.Reading,
     runs: Annotated[list[str] | None, typer.Argument(help="Only these runs.")] = None,
     ref: Annotated[str, typer.Option("--ref", help="A branch (or commit) to be merged, instead of the files.")] = "",
     namespace: options.Namespace = "",
     output: Annotated[str, typer.Option("--output", "-o", help="text, json or yaml.")] = "text",
-    repo: options.Repo = ".",
-    branch: options.Branch = "main",
-    status_branch: options.StatusBranch = "fleet-status",
-    offline: options.Offline = False,
 ) -> int:
     """Tell what every run would do that is not started yet, as if the files on disk (or --ref) were merged now.
 
@@ -47,16 +45,16 @@ def plan(
 
     if output not in _OUTPUTS:
         raise UsageError(f"-o {output}: there are text, json and yaml")
-    where = _open(repo, branch, status_branch, ref, offline=offline)
-    found = foresee(where.view, where.read, where.status, where.held, wall())
-    found = _chosen(found, where.view, runs or (), namespace)
+    on = _open(where, ref)
+    found = foresee(on.view, on.read, on.status, on.held, wall())
+    found = _chosen(found, on.view, runs or (), namespace)
     change = Change(
-        problems=broken_by(where.view, where.paths),
-        warnings=untimely_in(where.view, where.status, where.paths),
-        leaving=() if runs else partings(where.view, where.status, wall()),
+        problems=broken_by(on.view, on.paths),
+        warnings=untimely_in(on.view, on.status, on.paths),
+        leaving=() if runs else partings(on.view, on.status, wall()),
         runs=found,
     )
-    _show(where, change, output)
+    _show(on, change, output)
     if change.problems:
         return USAGE
     return REFUSED if any(one.is_refused for one in found) else OK
@@ -76,22 +74,22 @@ class _Where:
     held: "Mapping[str, str]" = field(default_factory=dict)
 
 
-def _open(repo: str, branch: str, status_branch: str, ref: str, *, offline: bool) -> _Where:
+def _open(where: options.Reading, ref: str) -> _Where:
     """Bring what is to be merged onto the watched branch; a folder that is no repository stands alone."""
     from reconciler.commands.holds import refuse_held, warn_of_holds  # noqa: PLC0415
     from reconciler.commands.reading import open_reading  # noqa: PLC0415
     from reconciler.daemon.proposal import bring, messages  # noqa: PLC0415
 
-    if not ref and _is_plain_folder(Path(repo)):
-        return _alone(Path(repo))
-    fleet = open_reading(repo, branch, status_branch, offline=offline, tell_holds=False)
+    if not ref and _is_plain_folder(Path(where.repo)):
+        return _alone(Path(where.repo))
+    fleet = open_reading(where.repo, where.branch, where.status_branch, offline=where.offline, tell_holds=False)
     refuse_held(fleet, "nothing can be foreseen")
     held = {one.subject: str(one) for one in warn_of_holds(fleet)}
     view, git = fleet.derivation.view, fleet.source.git
     assert view.head is not None
     head, merged = view.head.sha, ref or ("the work tree" if git.where is not None else "")
-    tip = _tip(fleet, repo, ref, offline=offline) if ref else None
-    changes = _changes(git, head, tip, ref, branch)
+    tip = _tip(fleet, where, ref) if ref else None
+    changes = _changes(git, head, tip, ref, where.branch)
     if changes:
         bring(fleet.derivation.view, changes)
         fleet.derivation.judge_proposed(messages(git, head, tip))
@@ -100,7 +98,7 @@ def _open(repo: str, branch: str, status_branch: str, ref: str, *, offline: bool
         read=fleet.derivation.content,
         status=fleet.status,
         paths=tuple(one.path for one in changes),
-        title=f"{merged} on top of {branch} {head[:7]}" if merged else f"{branch} at {head[:7]}",
+        title=f"{merged} on top of {where.branch} {head[:7]}" if merged else f"{where.branch} at {head[:7]}",
         merged=merged or None,
         base=head,
         held=held,
@@ -140,7 +138,7 @@ def _alone(folder: Path) -> _Where:
     return _Where(view=view, read=read, status=None, paths=tuple(view.broken), title=title)
 
 
-def _tip(fleet: "Fleet", repo: str, ref: str, *, offline: bool) -> str:
+def _tip(fleet: "Fleet", where: options.Reading, ref: str) -> str:
     """Return the commit that a name means: as git reads it here, else the branch of the remote."""
     from reconciler.errors import UsageError  # noqa: PLC0415
     from reconciler.git.mirror import open_source  # noqa: PLC0415
@@ -151,7 +149,7 @@ def _tip(fleet: "Fleet", repo: str, ref: str, *, offline: bool) -> str:
     try:
         return fleet.source.git.run("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}").decode("ascii").strip()
     except GitError:
-        tip = open_source(repo, (check_branch(ref), fleet.branch), offline=offline).tip(ref)
+        tip = open_source(where.repo, (check_branch(ref), fleet.branch), offline=where.offline).tip(ref)
     if tip is None:
         raise UsageError(f"there is no branch or commit {ref}")
     return tip

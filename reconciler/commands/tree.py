@@ -20,28 +20,26 @@ def register(application: typer.Typer) -> None:
     application.command("tree")(tree)
 
 
+@options.reading
 def tree(
     run: Annotated[str, typer.Argument(help="The run's name, or csur/NAME, sur/NAME.")],
+    where: options.Reading,
     namespace: options.Namespace = "",
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on until the run ends.")] = False,
     timeout: Annotated[str, typer.Option("--timeout", help="How long to watch: 90s, 5m (default: no end).")] = "",
-    repo: options.Repo = ".",
-    branch: options.Branch = "main",
-    status_branch: options.StatusBranch = "fleet-status",
-    offline: options.Offline = False,
 ) -> int:
     """Show how far a run is. With -w: exit code 0 when it succeeded, 1 when it ended otherwise, 3 at the timeout."""
     from reconciler.commands import OK, present, reading  # noqa: PLC0415
 
     limit = reading.parse_timeout(timeout) if timeout else None
     noun, namespace, run = reading.run_named(run, namespace)
-    fleet = reading.open_reading(repo, branch, status_branch, offline=offline, tell_holds=watch)
+    fleet = reading.open_reading(where.repo, where.branch, where.status_branch, offline=where.offline, tell_holds=watch)
     if reading.find_run(fleet, noun, namespace, run) == (None, None):
         return reading.not_found(fleet, noun, run, namespace)
     if not watch:
         present.console().print(_Drawing(fleet, noun, namespace, run))
         return OK
-    course = reading.follow(fleet, repo, offline=offline, timeout=limit)
+    course = reading.follow(fleet, where.repo, offline=where.offline, timeout=limit)
     if present.console().is_terminal:
         return _live(course, noun, namespace, run)
     return _lines(course, noun, namespace, run)

@@ -18,18 +18,16 @@ def register(application: typer.Typer) -> None:
     application.command("wait")(wait)
 
 
+@options.reading
 def wait(
     what: Annotated[str, typer.Argument(help="A run's name, or NOUN/NAME.")],
+    where: options.Reading,
     name: Annotated[str | None, typer.Argument(help="The name, where the first word is a noun.")] = None,
     goal: Annotated[
         str, typer.Option("--for", help="condition=TYPE[=STATUS], or approval: a request waits for a person.")
     ] = "condition=Succeeded",
     timeout: Annotated[str, typer.Option("--timeout", help="How long: 90s, 5m, 1h30m; 0 looks once.")] = "5m",
     namespace: options.Namespace = "",
-    repo: options.Repo = ".",
-    branch: options.Branch = "main",
-    status_branch: options.StatusBranch = "fleet-status",
-    offline: options.Offline = False,
 ) -> int:
     """Wait until a condition holds: exit code 0; 1 when the run ended otherwise, 3 when it still waits at the end."""
     from reconciler.commands import WAITING, present, reading  # noqa: PLC0415
@@ -40,10 +38,10 @@ def wait(
     else:
         noun, wanted = reading.split(what, name)
     target = _Target(noun, reading.place(noun, namespace), wanted, goal)
-    fleet = reading.open_reading(repo, branch, status_branch, offline=offline)
+    fleet = reading.open_reading(where.repo, where.branch, where.status_branch, offline=where.offline)
     if target.find(fleet) is None:
         return reading.not_found(fleet, noun, wanted, reading.place(noun, namespace))
-    for now in reading.follow(fleet, repo, offline=offline, timeout=limit):
+    for now in reading.follow(fleet, where.repo, offline=where.offline, timeout=limit):
         fleet = now
         code = target.judge(fleet)
         if code is not None:

@@ -19,15 +19,13 @@ def register(application: typer.Typer) -> None:
     application.command("why")(why)
 
 
+@options.reading
 def why(
     what: Annotated[str, typer.Argument(help="A run's name, or a noun: csur, cluster, crp, careq … (or NOUN/NAME).")],
+    where: options.Reading,
     name: Annotated[str | None, typer.Argument(help="The name, where the first word is a noun.")] = None,
     namespace: options.Namespace = "",
     output: Annotated[str, typer.Option("--output", "-o", help="text or json.")] = "text",
-    repo: options.Repo = ".",
-    branch: options.Branch = "main",
-    status_branch: options.StatusBranch = "fleet-status",
-    offline: options.Offline = False,
 ) -> int:
     """Tell why a run, cluster, placement or approval is where it is: what helps, who can, with which command."""
     from reconciler.clock import wall  # noqa: PLC0415
@@ -40,14 +38,14 @@ def why(
         noun, wanted = reading.run_noun(namespace), what
     else:
         noun, wanted = reading.split(what, name)
-    where = reading.place(noun, namespace)
-    fleet = reading.open_reading(repo, branch, status_branch, offline=offline, tell_holds=False)
-    answer = _answer(fleet, noun, where, wanted)
+    place = reading.place(noun, namespace)
+    fleet = reading.open_reading(where.repo, where.branch, where.status_branch, offline=where.offline, tell_holds=False)
+    answer = _answer(fleet, noun, place, wanted)
     there = answer is not None
     if answer is None:
-        answer = _not_counted(fleet, noun, where, wanted)
+        answer = _not_counted(fleet, noun, place, wanted)
         if answer is None:
-            return reading.not_found(fleet, noun, wanted, where)
+            return reading.not_found(fleet, noun, wanted, place)
     if output == "json":
         present.say(_as_json(answer))
     else:
