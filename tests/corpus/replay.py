@@ -67,7 +67,7 @@ class Replay:
     def objects(self) -> list[dict[str, Any]]:
         """Return the runs, requests and placements of the status branch; of several runs of a name, the last."""
         found: dict[str, dict[str, Any]] = {}
-        for path, data in sorted(self.world.status().files.items()):
+        for path, data in sorted(self.world.whole_status().files.items()):
             if _KEPT.fullmatch(path):
                 one = self._parsed(data)
                 name = f"{one['kind']} {one['metadata'].get('namespace', '')}/{one['metadata']['name']}"
@@ -96,7 +96,9 @@ class Replay:
 
     def _moves(self, path: str) -> Iterator[tuple[str, str] | None]:
         known: set[tuple[str, str, str]] = set()
-        for commit in git(self.world.remote, "log", "--reverse", "--format=%H", "fleet-status", "--", path).split():
+        for commit in git(
+            self.world.remote, "log", "--reverse", "--diff-filter=AM", "--format=%H", "fleet-status", "--", path
+        ).split():
             text = git(self.world.remote, "cat-file", "blob", f"{commit}:{path}")
             moves = list(_moved(self._parsed(text.encode())))
             new = [one for one in moves if one not in known]
