@@ -38,7 +38,8 @@ def body(manifest: Any) -> Any:
     if isinstance(manifest, dict):
         if manifest.get("kind") == "Secret":
             return {key: _hidden(key, value) for key, value in manifest.items()}
-        return {key: body(value) for key, value in manifest.items()}
+        # most values are texts
+        return {key: value if type(value) is str else body(value) for key, value in manifest.items()}
     return [body(one) for one in manifest] if isinstance(manifest, list | tuple) else manifest
 
 

@@ -6,6 +6,7 @@ The one place that words a condition. `Condition` has no time: the fold keeps si
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from reconciler.core.actions import ObjectResult, Reason
@@ -44,6 +45,7 @@ class Condition:
     message: str
 
 
+@lru_cache(maxsize=4096)
 def timestamp(moment: datetime) -> str:
     """Return RFC 3339 in UTC, whole seconds, as Kubernetes prints moments."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

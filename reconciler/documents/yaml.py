@@ -409,59 +409,62 @@ _SHORT = 200
 
 _REMEMBERED = 65536
 _UNLIMITED = 2**30
+_MAPPINGS = (dict, MappingProxyType)
 
 
 class _OddError(Exception):
     """The value has something that only the library writes rightly."""
 
 
-def _lines(value: Any) -> Iterator[str]:
-    """Give the lines that the library would write, which also says how every single text looks."""
-    if isinstance(value, dict | MappingProxyType) and value:
-        yield from _mapping(value, 0, "")
+def _lines(value: Any) -> list[str]:
+    """Return the lines that the library would write, which also says how every single text looks."""
+    lines: list[str] = []
+    if isinstance(value, _MAPPINGS) and value:
+        _mapping(lines, value, 0, "")
     elif type(value) in (list, tuple) and value:
-        yield from _items(value, 0, "")
+        _items(lines, value, 0, "")
     else:
         raise _OddError
+    return lines
 
 
-def _mapping(value: Mapping[Any, Any], indent: int, start: str) -> Iterator[str]:
-    """Give the lines of a mapping at a column; `start` is what stands before it on its first line."""
-    if any(type(key) is not str for key in value):
+def _mapping(lines: list[str], value: Mapping[Any, Any], indent: int, start: str) -> None:
+    """Add the lines of a mapping at a column; `start` is what stands before it on its first line."""
+    if {*map(type, value)} != {str}:
         raise _OddError
     for key in sorted(value):
         one, name = value[key], start + _name(key)
-        if isinstance(one, dict | MappingProxyType) and one:
-            yield name
-            yield from _mapping(one, indent + 2, " " * (indent + 2))
+        if isinstance(one, _MAPPINGS) and one:
+            lines.append(name)
+            _mapping(lines, one, indent + 2, " " * (indent + 2))
         elif type(one) in (list, tuple) and one:
-            yield name
-            yield from _items(one, indent, " " * indent)
+            lines.append(name)
+            _items(lines, one, indent, " " * indent)
         else:
             text = _text(one)
             fits = text and (len(name) + len(text) < WIDTH or " " not in text)
-            yield f"{name} {text}" if fits else start + _several_lines(key, str(one), indent)
+            lines.append(f"{name} {text}" if fits else start + _several_lines(key, str(one), indent))
         start = " " * indent
 
 
-def _items(value: Iterable[Any], indent: int, start: str) -> Iterator[str]:
-    """Give the lines of a list whose dashes are at a column."""
+def _items(lines: list[str], value: Iterable[Any], indent: int, start: str) -> None:
+    """Add the lines of a list whose dashes are at a column."""
     for one in value:
-        if isinstance(one, dict | MappingProxyType) and one:
-            yield from _mapping(one, indent + 2, f"{start}- ")
+        if isinstance(one, _MAPPINGS) and one:
+            _mapping(lines, one, indent + 2, f"{start}- ")
         elif type(one) in (list, tuple) and one:
-            yield from _items(one, indent + 2, f"{start}- ")
+            _items(lines, one, indent + 2, f"{start}- ")
         else:
             text = _text(one)
             fits = text and (len(start) + 2 + len(text) <= WIDTH or " " not in text)
-            yield f"{start}- {text}" if fits else start + _several_lines(None, str(one), indent)
+            lines.append(f"{start}- {text}" if fits else start + _several_lines(None, str(one), indent))
         start = " " * indent
 
 
 def _text(value: Any) -> str:
     """Return a scalar as it looks on one line, empty for a text that is long or has several lines anyway."""
     if isinstance(value, str):
-        text = str(value)
+        text = value if type(value) is str else str(value)
         return _on_one_line(text) if len(text) <= _SHORT else ""
     if type(value) is int:
         return str(value)
