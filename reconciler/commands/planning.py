@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import cast
 
+from reconciler.core.clearing import delete_policy
+from reconciler.core.draft import Declarations
 from reconciler.core.events import RunSeen, RunSuperseded, RunWithdrawn
 from reconciler.core.model import PREFIX, Body, Key, Problem, Run
-from reconciler.core.rollout import Declarations, Plan, delete_policy, plan
+from reconciler.core.rollout import Plan, plan
 from reconciler.core.selection import canonical
 from reconciler.core.status import Pin, PinnedCluster, PlacementState, Record, RunStatus, Snapshot, State
 from reconciler.core.view import Declared, View

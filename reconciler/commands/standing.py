@@ -20,10 +20,10 @@ from reconciler.commands.reasons import (
     with_namespace,
 )
 from reconciler.core.approvals import names_of
+from reconciler.core.clearing import delete_policy
 from reconciler.core.conditions import approval_kind
 from reconciler.core.model import PLACEMENT_GROUP, Approval, Key
 from reconciler.core.reverts import reverted_ids
-from reconciler.core.rollout import delete_policy
 from reconciler.core.status import Gate, PlacementState, RunStatus, Snapshot, StageFacts
 from reconciler.core.view import Declared
 

@@ -24,11 +24,13 @@ from reconciler.core.actions import (
     Target,
     Withdraw,
 )
+from reconciler.core.answers import absorbed
 from reconciler.core.archive import archived, leaving
+from reconciler.core.draft import Declarations, Waiting
 from reconciler.core.events import ClusterReported, Event
 from reconciler.core.identity import Identity
 from reconciler.core.model import Body, Commit, Key, Problem, Run
-from reconciler.core.rollout import Declarations, Plan, Waiting, absorbed, plan
+from reconciler.core.rollout import Plan, plan
 from reconciler.core.status import PlacementState, Record
 from reconciler.daemon import checkpoint, guards
 from reconciler.daemon.clocks import Clocks

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
 from reconciler.core.conditions import timestamp
+from reconciler.core.draft import Waiting
 from reconciler.core.model import Key, Problem
-from reconciler.core.rollout import Waiting
 from reconciler.core.status import PlacementState, RunStatus, State
 from reconciler.redact import line, markdown
 

@@ -238,6 +238,7 @@ def formats(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     for room in (
         "core.fold",
         "core.rollout",
+        "core.seeing",
         "daemon.message",
         "daemon.anchor",
         "status_branch.store",

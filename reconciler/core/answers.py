@@ -1,0 +1,90 @@
+"""What members answered, taken in: only what changes a fact is an event."""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from reconciler.core.actions import ObjectResult, Outcome, Reason
+from reconciler.core.events import (
+    ClusterReported,
+    Event,
+    WithdrawalReported,
+)
+from reconciler.core.fold import apply_to_placement
+from reconciler.core.status import (
+    PlacementState,
+)
+
+_RESULTS = 100
+"""How many objects of a cluster are told apart, as upstream."""
+
+
+def absorb(state: PlacementState, outcomes: Iterable[Outcome], now: datetime) -> tuple[Event, ...]:
+    """Return the events that the outcomes amount to: what changes a fact; an answer to no open intent is dropped."""
+    return absorbed(state, outcomes, now)[1]
+
+
+def absorbed(
+    state: PlacementState, outcomes: Iterable[Outcome], now: datetime
+) -> tuple[PlacementState, tuple[Event, ...]]:
+    """Return the state after the outcomes, and the events that they amount to, as `absorb` does."""
+    events = []
+    for outcome in outcomes:
+        event = _heard(state, outcome, now)
+        if event is not None:
+            state = apply_to_placement(state, event)
+            events.append(event)
+    return state, tuple(events)
+
+
+def _heard(state: PlacementState, outcome: Outcome, now: datetime) -> Event | None:
+    target, report = outcome.target, outcome.report
+    if not target.run_uid:
+        return _heard_of_withdrawal(state, outcome, now)
+    run = state.runs.get(target.run_uid)
+    if run is None:
+        return None
+    for number, cluster in run.in_flight_on(target.cluster):
+        if cluster.seq == target.seq:
+            results = report.results[:_RESULTS]
+            heard = (report.complete or "", report.reason, report.object, _facts(results))
+            if heard == (cluster.complete, cluster.reason, cluster.object, _facts(cluster.results)):
+                return None
+            return ClusterReported(
+                seq=state.seq + 1,
+                now=now,
+                run=run.uid,
+                stage=number,
+                cluster=cluster.name,
+                intent=target.seq,
+                complete=report.complete or "",
+                reason=report.reason,
+                object=report.object,
+                message=report.message,
+                results=results,
+            )
+    return None
+
+
+def _heard_of_withdrawal(state: PlacementState, outcome: Outcome, now: datetime) -> Event | None:
+    """Return what a member says about what is removed from it because the placement is gone."""
+    record, report = state.records.get(outcome.target.cluster), outcome.report
+    if record is None or record.run or record.seq != outcome.target.seq:
+        return None
+    results = report.results[:_RESULTS]
+    if (report.reason, report.object, _facts(results)) == (record.reason, record.object, _facts(record.results)):
+        return None
+    return WithdrawalReported(
+        seq=state.seq + 1,
+        now=now,
+        cluster=record.cluster,
+        intent=record.seq,
+        reason=report.reason,
+        object=report.object,
+        message=report.message,
+        results=results,
+    )
+
+
+def _facts(results: tuple[ObjectResult, ...]) -> list[tuple[str, Reason]]:
+    """Return what of the results is a fact; their texts are written down once per reason."""
+    return [(one.object, one.reason) for one in results]
