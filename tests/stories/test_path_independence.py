@@ -52,6 +52,9 @@ STEPS = st.one_of(
     st.tuples(st.just("break"), BROKEN),
     st.tuples(st.just("place"), st.booleans()),
     st.tuples(st.just("revert"), st.integers(1, 3)),
+    st.tuples(st.just("move"), st.integers(1, 4), st.integers(1, 4), st.booleans()),
+    st.tuples(st.just("mend"), st.integers(1, 4), st.integers(1, 4)),
+    st.tuples(st.just("more"), st.sampled_from(["good", "bad", "gone"])),
 )
 
 CHANGES: Mapping[str, Callable[..., Changes]] = {
@@ -68,7 +71,14 @@ CHANGES: Mapping[str, Callable[..., Changes]] = {
     "join": lambda name: {f"clusters/{name}.yaml": manifests.cluster(name, ring="prod")},
     "place": lambda there: {"placements/web.yaml": manifests.placement() if there else None},
     "break": lambda path: {path: "kind: [\n"},
+    "move": lambda number, to, broken: {
+        f"runs/web-{number}.yaml": None,
+        f"runs/moved-{to}.yaml": "kind: [\n" if broken else run(f"web-{number}"),
+    },
+    "mend": lambda number, name: {f"runs/moved-{number}.yaml": run(f"web-{name}")},
+    "more": lambda how: {"resources/app/more.yaml": MORE[how]},
 }
+MORE = {"good": manifests.config_map("x", "more"), "bad": "kind: ConfigMap\nnamespace: app\n\t-", "gone": None}
 
 
 def writes(world: World, steps: list[Step]) -> list[str]:
@@ -133,7 +143,7 @@ def facts(world: World) -> dict[str, Any]:
         if one.pin and not one.reverts
     }
     return {
-        "placement": state.uid,
+        "placement": (state.uid, state.removed_at is not None),
         "snapshots": [codec.encode(one) for one in state.snapshots],
         "policies": [codec.encode(one) for one in state.policies],
         "runs": {uid: (str(one.key), one.position, one.created) for uid, one in state.runs.items()},
@@ -148,9 +158,14 @@ def accepted(run: RunStatus) -> list[str]:
 
 
 def agree(one: dict[str, Any], other: dict[str, Any]) -> None:
-    """What both have seen is equal; a run that came and went between two polls was seen by nobody."""
-    for name in ("placement", "snapshots", "policies"):
-        assert one[name] == other[name]
+    """What both have seen is equal; a run that came and went between two polls was seen by nobody.
+
+    Nor was the last content of a placement that is gone.
+    """
+    assert one["placement"] == other["placement"]
+    for name in ("snapshots", "policies"):
+        seen = min(len(one[name]), len(other[name])) if one["placement"][1] else None
+        assert one[name][:seen] == other[name][:seen]
     for name in ("runs", "pins", "contents"):
         both = one[name].keys() & other[name].keys()
         assert {uid: one[name][uid] for uid in both} == {uid: other[name][uid] for uid in both}
@@ -193,3 +208,59 @@ def test_two_daemons_come_to_what_one_comes_to(steps, polls):
             records = {name: (one.run, one.hash, one.is_empty) for name, one in state.records.items()}
             found.append((facts(world), ends, records, world.values()))
     assert found[0] == found[1]
+
+
+# -- a rewrite -----------------------------------------------------------------------------------------------------
+
+
+def rewritten(world: World) -> None:
+    """Rewrite the whole history into one commit, lose the old one, and accept it."""
+    world.passes()
+    old, files = world.status().observed, {path: world.text(world.head(), path) for path in world.paths()}
+    for branch in (ALL, "main"):
+        servers.git(world.remote, "update-ref", "-d", f"refs/heads/{branch}")
+    new = world.commits(files, message="All of it, anew")
+    world.commits("README.md", "x\n", f"Accept\n\nAcknowledge-Rewrite: {old} {new}\n")
+    servers.git(world.remote, "reflog", "expire", "--all", "--expire=now")
+    servers.git(world.remote, "gc", "--prune=now", "--quiet")
+    servers.git(world.remote, "update-ref", f"refs/heads/{ALL}", world.head())
+    world.passes()
+    assert world.trouble == ""
+
+
+def identities(world: World, daemon: int) -> dict[str, str]:
+    """Return uid → name of everything that a daemon takes for declared, and that has an identity."""
+    view = world.daemons[daemon].reconciler.derivation.view
+    found = (*view.clusters().values(), *view.placements(), *view.runs())
+    return {one.uid: str(one.key) for one in found}
+
+
+def derived(world: World, daemon: int) -> tuple[Any, ...]:
+    """Return what a daemon has derived, as far as anything hangs on it."""
+    view = world.daemons[daemon].reconciler.derivation.view
+    removals = {uid: (one.commit.sha, one.replaced) for uid, one in view.removals.items()}
+    return identities(world, daemon), view.snapshots, view.policies, removals, view.reverted, view.approvals_seen
+
+
+@SAME
+@given(before=HISTORIES, after=HISTORIES)
+def test_an_accepted_rewrite_changes_nobodys_identity_and_is_derived_alike_without_the_lost_commits(before, after):
+    """What a file that is refused held of it is not known any more, so it may stay in doubt for longer."""
+    kept = []
+    doubted: set[str] = set()
+    for rewrite in (False, True):
+        with fleet(before) as (world, commits):
+            delivers(world, commits, [1] * len(commits))
+            there = identities(world, 0)
+            if rewrite:
+                rewritten(world)
+                world.starts_another()
+            delivers(world, writes(world, after), [])
+            kept.append({uid: name for uid, name in identities(world, 0).items() if uid in there})
+            doubted = {str(key) for key in world.daemons[0].reconciler.derivation.view.doubtful}
+            if rewrite:
+                assert derived(world, 0) == derived(world, 1)
+                assert [daemon.trouble for daemon in world.daemons] == ["", ""]
+                assert [one for one in world.problems() if one.startswith("ClusterResourcePlacement")] == []
+    assert kept[0].items() <= kept[1].items()
+    assert {name for uid, name in kept[1].items() if uid not in kept[0]} <= doubted
