@@ -79,6 +79,8 @@ class Hands:
         self._deliveries, self._content, self._fence, self._clock = deliveries, content, fence, clock
         self._jobs: dict[tuple[Key, str], _Job] = {}
         self._outcomes: list[Outcome] = []
+        self.calling = False
+        """Whether some member takes its time."""
 
     def want(self, actions: Iterable[Action]) -> None:
         """Set the complete list of what is wanted now."""
@@ -114,6 +116,10 @@ class Hands:
     def idle(self) -> bool:
         """Tell whether nothing waits to be taken."""
         return not self._outcomes
+
+    def is_calling(self) -> bool:
+        """Nothing is in hand between two passes, unless a story says so."""
+        return self.calling
 
     def close(self, timeout: float) -> bool:
         """Nothing is ever in hand."""

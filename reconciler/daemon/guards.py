@@ -53,7 +53,7 @@ class StatusGuard:
             self._kept = commit
 
     def forgotten(self) -> None:
-        """Take note that the mirror was made anew: what is seen next is to be kept there again."""
+        """Take note that the mirror is no longer trusted: what is seen next is to be kept there again."""
         self._kept = ""
 
     def read(self, tip: str | None, known: store.Status | None) -> store.Status:

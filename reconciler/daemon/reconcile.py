@@ -51,6 +51,8 @@ logger = structlog.get_logger()
 
 _REMOTE_PUSH_SECONDS = 2.0
 _FRESH_SECONDS = 15.0
+_COMPANY = timedelta(seconds=0.2)
+"""How long a result that changes nothing else may wait for those of members that are being called."""
 _CONTENTS = 20
 """How many runs' contents are held ready for the workers."""
 
@@ -110,7 +112,8 @@ class Reconciler:
         outcomes, self._kept = (*self._kept, *self.workers.take()), ()
         try:
             self._heal()
-            return self._pass(outcomes)
+            done = self._pass(outcomes)
+            self.mirror.settle()  # only now: the members are at work already
         except TemporaryError:
             self._unwell = True
             self._give_back(outcomes)
@@ -119,12 +122,19 @@ class Reconciler:
             self.workers.want(())  # held, or a mistake of ours: nothing more is touched
             self._give_back(outcomes)
             raise
+        return done
+
+    def idle(self) -> bool:
+        """Tell whether only time, people or clusters can bring more: no member is called, no result is held back."""
+        return self.workers.idle() and not self._kept
 
     def _heal(self) -> None:
         """Make the mirror anew if it was deleted, or is found damaged after a pass that failed."""
-        if (self._unwell or not self.mirror.is_there) and self.mirror.heal():
-            logger.warning("the mirror was deleted or damaged, and is made anew", directory=str(self.mirror.directory))
+        if self._unwell or not self.mirror.is_there:
             self._guard.forgotten()
+            if self.mirror.heal():
+                where = str(self.mirror.directory)
+                logger.warning("the mirror was deleted or damaged, and is made anew", directory=where)
         self._unwell = False
 
     def _give_back(self, outcomes: tuple[Outcome, ...]) -> None:
@@ -152,7 +162,7 @@ class Reconciler:
         if head != self._planned_head:
             self.workers.poke_all()
         plans, happened = self._plan_all(status, fleet, head, outcomes)
-        if (not_before := self._may_wait(happened)) is not None:
+        if (not_before := self._may_wait(happened, outcomes)) is not None:
             self._kept = outcomes
             return Pass(recheck_at=not_before)
         waiting = {key: one.waiting_for for key, one in plans.items() if one.waiting_for}
@@ -189,6 +199,7 @@ class Reconciler:
         if self.status is not known:
             checkpoint.save(self._folded, self.status)
         self._guard.saw(self.status.commit)
+        self.mirror.settle()
         self._plans = {}
         self._fences.forget()
         self.clock.never_before(codec.decode_time(self.status.time))
@@ -221,6 +232,7 @@ class Reconciler:
                 problems=(problem,),
                 waiting={Key(group="", kind="Branch", name=branch): (waiting,)},
             )
+            self.mirror.settle()
         except TemporaryError as error:
             logger.warning("the hold could not be written to the status branch", error=str(error))
 
@@ -288,18 +300,16 @@ class Reconciler:
             self._say_once("problem", file=f"{problem.path}:{problem.line}", rule=problem.rule, message=problem.message)
         return (*problems, *(_held_problem(key, why) for key, why in sorted(self._holds.items())))
 
-    def _may_wait(self, happened: Mapping[Key, tuple[Event, ...]]) -> datetime | None:
+    def _may_wait(self, happened: Mapping[Key, tuple[Event, ...]], outcomes: tuple[Outcome, ...]) -> datetime | None:
         """Return until when results that free no used slot and open no gate may wait for company; None: push now."""
         events = [event for found in happened.values() for event in found]
-        if (
-            self.closing
-            or self._pushed_at is None
-            or not events
-            or not all(isinstance(event, ClusterReported) for event in events)
-        ):
+        if self.closing or not events or not all(isinstance(event, ClusterReported) for event in events):
             return None
-        not_before = self._pushed_at + timedelta(seconds=self._push_interval())
-        return not_before if self.clock.now() < not_before else None
+        moments = [self._pushed_at + timedelta(seconds=self._push_interval())] if self._pushed_at is not None else []
+        if self.workers.is_calling():
+            moments.append(min(one.observed_at for one in outcomes) + _COMPANY)
+        not_before = max(moments, default=None)
+        return not_before if not_before is not None and self.clock.now() < not_before else None
 
     def _push_interval(self) -> float:
         asked = self.settings.min_push_interval_seconds

@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from reconciler.clock import Clock, wall
+from reconciler.clock import Clock, monotonic, wall
 from reconciler.daemon.guards import HeldError
 from reconciler.daemon.reconcile import Pass, Reconciler
 from reconciler.errors import TemporaryError
@@ -23,9 +23,9 @@ logger = structlog.get_logger()
 _LONGEST_BACKOFF_SECONDS = 300.0
 _RACES = 5
 """How often a lost race is run again at once."""
-_GATHER_SECONDS = 0.04
-_GATHERINGS = 5
-"""So often at most a pass is put off because something more came in while it was waited for."""
+_QUIET_SECONDS = 0.01
+_GATHER_SECONDS = 0.05
+"""So long at most a pass is put off while more comes in."""
 _REPACK_SECONDS = 6 * 3600
 
 
@@ -74,12 +74,13 @@ class Service:
             self._finish()
 
     def _gather(self) -> None:
-        """Wait while more comes in, a moment: members that were started together answer together."""
-        for _ in range(_GATHERINGS):
-            self._wake.clear()
-            if self._stop.is_set() or not self._wake.wait(timeout=_GATHER_SECONDS):
-                return
+        """Wait for more, a moment, while members are called: those that were started together answer together."""
+        until = monotonic() + _GATHER_SECONDS
         self._wake.clear()
+        while self._reconciler.workers.is_calling() and not self._stop.is_set() and monotonic() < until:
+            if not self._wake.wait(timeout=_QUIET_SECONDS):
+                return
+            self._wake.clear()
 
     def _one(self) -> None:
         """Make a pass, and again at once while another daemon is faster; a fault is said and waited out."""
@@ -146,6 +147,6 @@ def drain(reconciler: Reconciler, woken: threading.Event) -> Pass:
         done = reconciler.run_pass()
         if done.recorded or done.lost_race:
             continue
-        if reconciler.workers.idle():
+        if reconciler.idle():
             return done
         woken.wait(timeout=1.0)

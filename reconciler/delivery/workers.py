@@ -240,6 +240,11 @@ class Workers:
             queued = any(not job.ended and (not job.called or job.due <= now) for job in self._jobs.values())
             return not (self._busy or self._outcomes or queued)
 
+    def is_calling(self) -> bool:
+        """Tell whether a member is being called in this moment, so that more may be heard at any time."""
+        with self._changed:
+            return bool(self._busy)
+
     def close(self, timeout: float) -> bool:
         """Start nothing more, wait up to `timeout` seconds for what is in hand; return whether all of it finished."""
         with self._changed:

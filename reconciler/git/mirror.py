@@ -7,7 +7,7 @@ import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -70,6 +70,8 @@ class Mirror:
         self.git = Git(directory=directory / "repository.git", profile=profile, url=parse_url(url))
         self._lock: IO[bytes] | None = None
         self._tips: dict[str, str] = {}
+        self._owed: dict[str, str] = {}
+        """Refs that are still to be set: nobody waits for them."""
         self.date: datetime | None = None
         """What the remote's own clock said when it was last asked; None where the transport does not tell."""
 
@@ -133,13 +135,22 @@ class Mirror:
         return dict(self._tips)
 
     def confirm(self, branch: str, sha: str) -> None:
-        """Take note that the remote's branch is at `sha`, after a push of ours."""
-        with self._exclusively():
-            self._move({**self._tips, branch: sha})
+        """Take note that the remote's branch is at `sha`, after a push of ours; `settle` writes it down."""
+        if self._lock is None:  # others may write there next
+            with self._exclusively():
+                self._move({**self._tips, branch: sha})
+            return
+        self._owed |= {ref: new for ref, new in self._ref_updates(branch, sha) if new is not None}
+        self._tips[branch] = sha
+
+    def settle(self) -> None:
+        """Write down what is known of the remote and not yet in the refs; a kill before costs the next one a fetch."""
+        owed, self._owed = self._owed, {}
+        self._update_refs(owed)
 
     def _bring(self, branches: list[str]) -> Heads:
         """Fetch branches into refs of their own, and return where they are."""
-        self._update_refs(f"delete {_INCOMING}{branch}\n" for branch in branches)
+        self._update_refs({_INCOMING + branch: None for branch in branches})
         effects.perform("fetch", " ".join(branches), lambda: _fetch(self.git, self.push_url, branches, _INCOMING))
         incoming = _refs(self.git, _INCOMING, tuple(branches))
         if len(incoming) < len(branches):  # git skips without an error what would make this repository shallow
@@ -149,19 +160,21 @@ class Mirror:
     def _move(self, tips: Heads) -> None:
         """Set the tips in one transaction, and keep what would no longer be reachable."""
         changed = {branch for branch in {*tips, *self._tips} if tips.get(branch) != self._tips.get(branch)}
-        self._update_refs(line for branch in sorted(changed) for line in self._ref_updates(branch, tips.get(branch)))
+        updates = (one for branch in sorted(changed) for one in self._ref_updates(branch, tips.get(branch)))
+        self._update_refs(dict(updates))
         self._tips = dict(tips)
 
-    def _update_refs(self, commands: Iterable[str]) -> None:
-        lines = list(commands)
+    def _update_refs(self, updates: Mapping[str, str | None]) -> None:
+        """Set refs, or delete them (None), in one transaction."""
+        lines = [f"update {ref} {new}\n" if new else f"delete {ref}\n" for ref, new in updates.items()]
         if lines:
             self.git.run("update-ref", "--stdin", stdin="".join(lines).encode())
 
-    def _ref_updates(self, branch: str, new: str | None) -> Iterator[str]:
+    def _ref_updates(self, branch: str, new: str | None) -> Iterator[tuple[str, str | None]]:
         old = self._tips.get(branch)
         if old and not (new and history.is_ancestor(self.git, old, new)):
-            yield f"update {_SEEN}{old} {old}\n"
-        yield f"update {_TRACKED}{branch} {new}\n" if new else f"delete {_TRACKED}{branch}\n"
+            yield _SEEN + old, old
+        yield _TRACKED + branch, new
 
     # -- what is held ----------------------------------------------------------------------------------------------
 
@@ -187,11 +200,12 @@ class Mirror:
         return self._tips.get(branch)
 
     def remember(self, name: str, sha: str) -> None:
-        """Keep a commit under a name of our own, for the next process."""
-        self.git.run("update-ref", f"{_REMEMBERED}{name}", sha)
+        """Keep a commit under a name of our own, for the next process; `settle` writes it down."""
+        self._owed[_REMEMBERED + name] = sha
 
     def recall(self, name: str) -> str | None:
         """Return what was remembered under a name, or None."""
+        self.settle()
         return _refs(self.git, _REMEMBERED, (name,)).get(name)
 
     def repack(self) -> None:
@@ -208,7 +222,7 @@ class Mirror:
         self.git.run("-c", "init.defaultBranch=main", "init", "--bare", "--quiet", "--template=")
         (self.git.directory / TRUST_FILE).write_text(TRUST, encoding="utf-8")
         (self.directory / "url").write_text(self.push_url, encoding="utf-8")
-        self._tips = {}
+        self._tips, self._owed = {}, {}
 
     def _prepare(self, *, exclusive: bool) -> bool:
         """Take the directory and read what is there; tell whether it had to be made anew."""
@@ -258,6 +272,7 @@ class Mirror:
         return b" missing\n" not in trees
 
     def _read_tips(self) -> None:
+        self.settle()
         self._tips = _refs(self.git, _TRACKED, self.branches)
 
 

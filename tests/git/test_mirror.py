@@ -241,6 +241,39 @@ def test_a_directory_of_another_remote_is_not_taken_for_ours(mirror, tmp_path):
         assert again.tip("main") is None
 
 
+def owed(mirror: Mirror, clone: Path) -> str:
+    """Take note of a push, and of a commit to remember; return it."""
+    sha = servers.git(clone, "rev-parse", "main")
+    push(clone, "main:fleet-status")
+    mirror.confirm("fleet-status", sha)
+    mirror.remember("status", sha)
+    return sha
+
+
+def test_what_a_push_left_to_be_noted_is_written_down_in_one_step(mirror, clone):
+    before = refs(mirror.git.directory)
+    sha = owed(mirror, clone)
+    assert (mirror.tip("fleet-status"), refs(mirror.git.directory)) == (sha, before)
+    mirror.settle()
+    noted = {"refs/reconciler/remembered/status", "refs/remotes/origin/fleet-status"}
+    assert set(refs(mirror.git.directory)) == {*before, *noted}
+    with reopened(mirror) as again:
+        assert (again.tip("fleet-status"), again.recall("status")) == (sha, sha)
+
+
+def test_what_is_to_be_noted_is_known_before_it_is_written_down(mirror, clone):
+    sha = owed(mirror, clone)
+    assert mirror.recall("status") == sha
+    assert mirror.fetch()["fleet-status"] == sha
+
+
+def test_a_mirror_killed_before_it_noted_a_push_hears_of_it_from_the_remote(mirror, clone):
+    sha = owed(mirror, clone)
+    with reopened(mirror) as again:
+        assert (again.tip("fleet-status"), again.recall("status")) == (None, None)
+        assert again.fetch()["fleet-status"] == again.tip("fleet-status") == sha
+
+
 def test_a_directory_that_cannot_be_made_is_said(remote, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(TemporaryError, match=r"the mirror directory .* cannot be used"):

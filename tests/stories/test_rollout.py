@@ -1,5 +1,7 @@
 """Rollouts from a merged run to the end."""
 
+from datetime import timedelta
+
 import pytest
 
 from reconciler.core.status import When
@@ -149,6 +151,43 @@ def test_no_more_clusters_are_in_flight_than_max_concurrency_says(rings: World):
     rings.heals("a", "c", "d", "e")
     rings.passes()
     assert rings.run("web-1").end == "Succeeded"
+
+
+def test_a_result_that_changes_nothing_else_waits_a_moment_for_members_that_are_being_called(rings: World):
+    rings.commits("strategies/rings.yaml", strategy(stage("prod", maxConcurrency=2), stage("canary")))
+    rings.commits("runs/web-1.yaml", run("web-1"))
+    rings.breaks("west")
+    daemon = rings.daemons[0]
+    daemon.hands.calling = True
+    daemon.step()
+    before = rings.head("fleet-status")
+    daemon.step()
+    assert (rings.head("fleet-status"), daemon.reconciler.idle()) == (before, False)
+    assert daemon.recheck_at == rings.clock.now() + timedelta(seconds=0.2)
+    rings.clock.never_before(daemon.recheck_at)
+    daemon.step()
+    assert (rings.running(), daemon.reconciler.idle()) == ({"west"}, True)
+
+
+def test_a_result_that_changes_nothing_else_is_recorded_at_once_when_nobody_is_being_called(rings: World):
+    rings.commits("strategies/rings.yaml", strategy(stage("prod", maxConcurrency=2), stage("canary")))
+    rings.commits("runs/web-1.yaml", run("web-1"))
+    rings.breaks("west")
+    daemon = rings.daemons[0]
+    daemon.step()
+    daemon.step()
+    assert rings.running() == {"west"}
+
+
+def test_a_slot_that_becomes_free_is_used_at_once_whoever_is_being_called(rings: World):
+    rings.commits("strategies/rings.yaml", strategy(stage("prod", maxConcurrency=1), stage("canary")))
+    rings.commits("runs/web-1.yaml", run("web-1"))
+    daemon = rings.daemons[0]
+    daemon.hands.calling = True
+    daemon.step()
+    assert rings.running() == {"east"}
+    daemon.step()
+    assert rings.running() == {"west"}
 
 
 def test_a_percentage_of_a_stage_is_rounded_down_but_never_to_nothing(rings: World):
