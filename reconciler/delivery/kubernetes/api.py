@@ -8,8 +8,9 @@ from typing import Any
 
 from reconciler.core.model import Body
 from reconciler.delivery.kubernetes import names
-from reconciler.delivery.kubernetes.connection import Answer, AnswerTooLarge, Connection
+from reconciler.delivery.kubernetes.connection import Connection
 from reconciler.delivery.kubernetes.names import Resource, joined, path_of
+from reconciler.delivery.kubernetes.pool import Answer, AnswerTooLarge
 from reconciler.delivery.kubernetes.unwell import Status, Unauthorized
 from reconciler.errors import PermanentError, ReconcilerError, TemporaryError
 

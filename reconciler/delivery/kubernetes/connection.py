@@ -1,62 +1,37 @@
 """Requests to one member's API server: bytes out, bytes in, each with a deadline and a largest size; no retries.
 
-Tries again, and when, are the workers' business; a pause that the member asks for is kept here, whoever calls.
+Tries again, and when, are the workers' business; a pause that the member asks for is kept here, whoever calls, and so
+is the ceiling of requests a second.
 """
 
-import http.client
+import ssl
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from http import HTTPStatus
-from typing import Any
 from urllib.parse import urlencode
-
-import urllib3
 
 from reconciler.clock import monotonic
 from reconciler.core.model import format_duration
 from reconciler.delivery.kubernetes import credentials
 from reconciler.delivery.kubernetes.credentials import Access
 from reconciler.delivery.kubernetes.deadline import within
+from reconciler.delivery.kubernetes.pace import Pace
+from reconciler.delivery.kubernetes.pool import Answer, CutOff, NoWayIn, Pool
 from reconciler.delivery.kubernetes.settings import MemberSettings
 from reconciler.delivery.kubernetes.unwell import Unauthorized
-from reconciler.errors import PermanentError, TemporaryError, UsageError
+from reconciler.errors import TemporaryError, UsageError
 from reconciler.redact import line
 
-MAX_ANSWER_BYTES = 16 * 1024 * 1024
 LONGEST_PAUSE_SECONDS = 300.0
 _CONNECT_SECONDS = 5.0
 _KNOCK_SECONDS = 1.0
 _PATIENT_KNOCK = 4
 """One of so many attempts at a member that lets nobody in waits long, in case it answers slowly; the others knock."""
 _JSON = "application/json"
-_NO_WAY_IN = (
-    urllib3.exceptions.ConnectTimeoutError,
-    urllib3.exceptions.NewConnectionError,
-    urllib3.exceptions.ProxyError,
-    urllib3.exceptions.SSLError,
-)
-
-_Way = tuple[Access, urllib3.HTTPConnectionPool]
-
-
-class AnswerTooLarge(PermanentError):
-    """The member's answer is larger than anything that is asked for should be."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What came back: any status but 401 and 429, and the whole body."""
-
-    status: int
-    body: bytes
-
-    @property
-    def is_well(self) -> bool:
-        """Whether it was done."""
-        return HTTPStatus.OK <= self.status < HTTPStatus.MULTIPLE_CHOICES
+_Way = tuple[Access, Pool]
 
 
 class Connection:
@@ -70,6 +45,7 @@ class Connection:
         self._settings = settings
         self._lock = threading.Lock()
         self._way: _Way | None = None
+        self._pace = Pace(qps=settings.qps, burst=settings.burst)
         self._not_before = 0.0
         self._turned_away = 0
         self._heard: tuple[datetime, float] | None = None
@@ -99,7 +75,7 @@ class Connection:
     ) -> Answer:
         """Ask once; the path is percent-encoded already."""
         headers = {"Accept": accept, "User-Agent": "reconciler", **({"Content-Type": content_type} if body else {})}
-        target = f"{path}?{urlencode(query)}" if query else path
+        target = f"{path}?{_encoded(tuple(query.items()))}" if query else path
         way = self._open()
         answer = self._ask(way, method, target, body, headers)
         if answer.status == HTTPStatus.UNAUTHORIZED:
@@ -139,7 +115,7 @@ class Connection:
 
     def _new_way(self) -> _Way:
         access = credentials.load(self._settings)
-        return access, _pool(access, self._settings.parallel)
+        return access, Pool(access, self._settings.parallel)
 
     # -- one request
 
@@ -152,31 +128,29 @@ class Connection:
         headers: Mapping[str, str],
     ) -> Answer:
         access, pool = way
-        self._keep_the_pause(access)
         seconds = self._settings.timeout_seconds
+        self._keep_the_pause(access)
+        self._pace.wait(seconds)
+        connect = min(seconds, connect_seconds(self._turned_away))
         try:
             with within(seconds):
-                response = pool.urlopen(
+                answer = pool.ask(
                     method,
                     access.path + target,
-                    body=body,
-                    headers={**headers, **access.headers},
-                    retries=False,
-                    redirect=False,
-                    timeout=urllib3.Timeout(connect=min(seconds, connect_seconds(self._turned_away)), read=seconds),
-                    preload_content=False,
-                    decode_content=False,
+                    {**headers, **access.headers},
+                    body or b"",
+                    connect=connect,
+                    read=seconds,
                 )
-                answer = _answer(response)
-        except (urllib3.exceptions.HTTPError, OSError) as error:
-            if isinstance(error, _NO_WAY_IN):
+        except (NoWayIn, CutOff, OSError) as error:
+            if isinstance(error, NoWayIn):
                 self._turned_away += 1
                 self._forget(way)
             raise TemporaryError(f"{access.server}: {_why(error)}") from error
         self._turned_away = 0
-        if (date := _date_of(response.headers.get("Date", ""))) is not None:
+        if (date := _date_of(answer.date)) is not None:
             self._heard = date, monotonic()
-        self._note_a_pause(access, answer, response.headers.get("Retry-After", ""))
+        self._note_a_pause(access, answer)
         return answer
 
     def _keep_the_pause(self, access: Access) -> None:
@@ -186,7 +160,8 @@ class Connection:
                 f"{access.server} asked for a pause; {_duration(left)} of it are left", pause_seconds=left
             )
 
-    def _note_a_pause(self, access: Access, answer: Answer, retry_after: str) -> None:
+    def _note_a_pause(self, access: Access, answer: Answer) -> None:
+        retry_after = answer.retry_after
         asks = answer.status == HTTPStatus.SERVICE_UNAVAILABLE and retry_after  # without, it may be one API of many
         if answer.status != HTTPStatus.TOO_MANY_REQUESTS and not asks:
             return
@@ -202,16 +177,9 @@ def _duration(seconds: float) -> str:
     return format_duration(timedelta(seconds=round(seconds)))
 
 
-def _pool(access: Access, size: int) -> urllib3.HTTPConnectionPool:
-    options: dict[str, Any] = {"maxsize": size}
-    if access.trust is not None:
-        options |= {"ssl_context": access.trust}
-        options |= {"server_hostname": access.tls_name} if access.tls_name else {}
-    if access.proxy:
-        manager = urllib3.ProxyManager(access.proxy, **options)
-        return manager.connection_from_host(access.host, access.port, "https" if access.trust else "http")
-    kind = urllib3.HTTPConnectionPool if access.trust is None else urllib3.HTTPSConnectionPool
-    return kind(access.host, access.port, **options)
+@lru_cache(maxsize=1024)
+def _encoded(query: tuple[tuple[str, str], ...]) -> str:
+    return urlencode(query)
 
 
 def connect_seconds(turned_away: int) -> float:
@@ -222,18 +190,7 @@ def connect_seconds(turned_away: int) -> float:
     return _CONNECT_SECONDS if turned_away % _PATIENT_KNOCK == 0 else _KNOCK_SECONDS
 
 
-def _answer(response: urllib3.BaseHTTPResponse) -> Answer:
-    body = response.read(MAX_ANSWER_BYTES + 1)
-    if len(body) > MAX_ANSWER_BYTES:
-        response.close()
-        raise AnswerTooLarge(f"the member's answer is larger than {MAX_ANSWER_BYTES} bytes; the rest was not read")
-    if response.length_remaining:  # the library tells of an end that comes too early only where nothing was read
-        response.close()
-        raise urllib3.exceptions.IncompleteRead(len(body), response.length_remaining)
-    response.release_conn()
-    return Answer(status=response.status, body=body)
-
-
+@lru_cache(maxsize=16)
 def _date_of(text: str) -> datetime | None:
     """Return the moment that a `Date` header names; None for one that cannot be read."""
     try:
@@ -248,13 +205,8 @@ def _why(error: Exception) -> str:
     while cause.__cause__ is not None or cause.__context__ is not None:
         cause = cause.__cause__ or cause.__context__ or cause
     said = line(str(cause), 200) or type(cause).__name__
-    if isinstance(error, urllib3.exceptions.NewConnectionError):  # the library counts a refusal among the timeouts
-        return said
-    if isinstance(error, urllib3.exceptions.TimeoutError | TimeoutError):
+    if isinstance(cause, TimeoutError):
         return f"no answer in time ({said})"
-    cut_off = isinstance(error, urllib3.exceptions.ProtocolError)  # in the middle of a chunk: a number cannot be read
-    if cut_off or isinstance(cause, http.client.IncompleteRead | ConnectionResetError):
+    if not isinstance(error, NoWayIn):
         return f"the connection broke off ({said})"
-    if isinstance(error, urllib3.exceptions.SSLError):
-        return f"its certificate is not trusted, or TLS failed: {said}"
-    return said
+    return f"its certificate is not trusted, or TLS failed: {said}" if isinstance(cause, ssl.SSLError) else said

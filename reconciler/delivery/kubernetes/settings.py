@@ -32,6 +32,10 @@ class MemberSettings:
     """How long a delivery waits for deleted objects to be gone, before it reports them as not gone yet."""
     parallel: int = 8
     """How many requests to the member are under way at once."""
+    qps: float = 50.0
+    """How many requests a second the member gets from us in the long run."""
+    burst: int = 100
+    """How many requests may come at once before `qps` counts."""
     prune_limit: int = 50
     """More objects than this are not pruned in one delivery."""
     prune_share: float = 0.5
@@ -59,6 +63,8 @@ _SETTINGS: Mapping[str, tuple[str, type | tuple[type, ...]]] = {
     "crdSeconds": ("crd_seconds", _NUMBER),
     "settleSeconds": ("settle_seconds", _NUMBER),
     "parallel": ("parallel", int),
+    "qps": ("qps", _NUMBER),
+    "burst": ("burst", int),
     "pruneLimit": ("prune_limit", int),
     "pruneShare": ("prune_share", _NUMBER),
     "allowExec": ("allow_exec", bool),
@@ -67,7 +73,7 @@ _SETTINGS: Mapping[str, tuple[str, type | tuple[type, ...]]] = {
     "insecureSkipTlsVerify": ("insecure_skip_tls_verify", bool),
     "insecureAllowHttp": ("insecure_allow_http", bool),
 }
-_ABOVE_ZERO = ("timeoutSeconds", "stepSeconds", "parallel")
+_ABOVE_ZERO = ("timeoutSeconds", "stepSeconds", "parallel", "qps", "burst")
 
 
 def read(cluster: str, settings: Mapping[str, Any]) -> MemberSettings:

@@ -20,9 +20,9 @@ from reconciler.delivery.base import FENCE_TRUST_SECONDS, Held, Inventory, key_o
 from reconciler.delivery.health import health
 from reconciler.delivery.kubernetes import fields, inventories, manifests, names
 from reconciler.delivery.kubernetes.api import Api, encoded, failure
-from reconciler.delivery.kubernetes.connection import Answer
 from reconciler.delivery.kubernetes.inventories import PART_OF
 from reconciler.delivery.kubernetes.names import Resource, path_of
+from reconciler.delivery.kubernetes.pool import Answer
 from reconciler.delivery.kubernetes.settings import MemberSettings
 from reconciler.delivery.kubernetes.unwell import ServerTrouble, Status, Unauthorized, Unwell, is_secret, unwell
 from reconciler.delivery.kubernetes.waves import in_waves, keys_in_waves
