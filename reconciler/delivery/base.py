@@ -264,6 +264,10 @@ class FenceCheck:
         """Whether something may have been written or deleted after the fence had moved."""
         return self._passed > 0 and self._store.trust_seconds > 0
 
+    def stood(self) -> None:
+        """Say that the fence was there when all was done: nothing strayed."""
+        self._passed = 0
+
     def _read_again(self) -> None:
         inventory = self._store.read_inventory(self._placement).inventory
         try:
@@ -281,12 +285,17 @@ class FenceCheck:
 
 # -- the order of writing ------------------------------------------------------------------------------------------
 
+Unlisted = dict[Key, tuple[Key, ...]]
+"""Placement → objects that may have been written after the fence had moved, until an inventory is seen to list them."""
+
 
 class FencedDelivery:
     """The `Delivery` of any backend that brings a `Store`."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, unlisted: Unlisted | None = None) -> None:
+        """`unlisted` is for who makes one for each call: what one call leaves in doubt, a later one has to know."""
         self._store = store
+        self._unlisted: Unlisted = {} if unlisted is None else unlisted
 
     def deliver(self, placement: Key, content: Content, fence: Fence, *, allow_co_ownership: bool = False) -> Report:
         """Bring the content to the member and prune what left; a repeated delivery writes nothing."""
@@ -323,9 +332,9 @@ class FencedDelivery:
         if not content.objects:
             raise PermanentError(f"{placement} has no objects to deliver; an empty content is never delivered")
         found = self._store.read_inventory(placement)
-        judge(placement, found.inventory, fence)
+        self._judge(placement, found.inventory, fence)
         judge_content(placement, found.inventory, fence, content)
-        if (settled := self._settled(found, content, fence)) is not None:
+        if (settled := self._settled(placement, found, content, fence)) is not None:
             return settled
         others = claims(placement, self._store.inventories())
         conflicts = {} if allow_co_ownership else _conflicts(placement, content, others)
@@ -358,16 +367,16 @@ class FencedDelivery:
         refusals = ((key, _not_ours(key, rule, paths)) for key, paths in found.items())
         return {key: _conflict(key, message) for key, message in refusals if message}
 
-    def _settled(self, found: Held, content: Content, fence: Fence) -> Report | None:
+    def _settled(self, placement: Key, found: Held, content: Content, fence: Fence) -> Report | None:
         """Return the report when everything is there under this very fence already, so that nothing is written."""
-        if found.inventory != closed(fence, content):
+        if found.inventory != closed(fence, content) or self._in_doubt(placement, found.inventory):
             return None
         report = report_of(content.hash, self._store.look_at(content.objects))
         return report if report.complete else None
 
     def _observe(self, placement: Key, content: Content, fence: Fence) -> Report:
         inventory = self._store.read_inventory(placement).inventory
-        judge(placement, inventory, fence)
+        self._judge(placement, inventory, fence)
         if inventory is None:
             return _incomplete(f"nothing of {placement} was delivered to this member")
         if inventory.fence != fence:
@@ -375,12 +384,14 @@ class FencedDelivery:
             return _incomplete(f"{placement} was last written under the older {_intent(inventory.fence)}")
         if inventory != closed(fence, content):
             return _incomplete(f"the delivery of {placement} was begun and not completed")
+        if self._in_doubt(placement, inventory):
+            return _incomplete(f"an older intent of {placement} was cut off and may have written since")
         return report_of(content.hash, self._store.look_at(content.objects))
 
     def _withdraw(self, placement: Key, fence: Fence) -> Report:
         found = self._store.read_inventory(placement)
-        judge(placement, found.inventory, fence)
-        if found.inventory == emptied(fence):
+        self._judge(placement, found.inventory, fence)
+        if found.inventory == emptied(fence) and not self._in_doubt(placement, found.inventory):
             return Report(complete=None, reason=Reason.WITHDRAWN)
         check = FenceCheck(self._store, placement, fence)
         held = self._open(placement, fence, (), found)
@@ -399,39 +410,78 @@ class FencedDelivery:
     def _open(self, placement: Key, fence: Fence, keys: tuple[Key, ...], found: Held) -> Held:
         """Write the inventory, opened; `found` is how it was a moment ago, which the first swap makes sure of."""
         for number in range(_SWAP_TRIES):
-            is_first = number == 0 and found.inventory != opened(found.inventory, fence, keys)
+            is_first = number == 0 and found.inventory != self._opened(placement, found.inventory, fence, keys)
             held = found if is_first else self._store.read_inventory(placement)
             judge(placement, held.inventory, fence)
-            wanted = opened(held.inventory, fence, keys)
-            if held.inventory == wanted:
-                return held
-            swapped = self._store.swap_inventory(placement, held, wanted)
+            wanted = self._opened(placement, held.inventory, fence, keys)
+            swapped = held if held.inventory == wanted else self._store.swap_inventory(placement, held, wanted)
             if swapped is not None:
+                self._unlisted.pop(placement, None)
                 return swapped
         raise TemporaryError(f"the inventory of {placement} changed {_SWAP_TRIES} times while it was to be written")
 
+    def _opened(self, placement: Key, before: Inventory | None, fence: Fence, keys: tuple[Key, ...]) -> Inventory:
+        wanted = opened(before, fence, keys)
+        return replace(wanted, objects=tuple(dict.fromkeys((*wanted.objects, *self._unlisted.get(placement, ())))))
+
     def _close(self, placement: Key, held: Held, inventory: Inventory, check: FenceCheck) -> None:
         if self._store.swap_inventory(placement, held, inventory) is not None:
-            return
+            return check.stood()
         found = self._store.read_inventory(placement).inventory
         if found == inventory:
-            return  # somebody who carries out the same intent has closed it
+            return check.stood()  # somebody who carries out the same intent has closed it
         who = _intent(found.fence) if found is not None and found.fence > inventory.fence else "somebody else"
         raise check.lost(f"the inventory of {placement} was changed by {who} before it could be closed")
+
+    def _judge(self, placement: Key, inventory: Inventory | None, fence: Fence) -> None:
+        """Judge as `judge` does; an intent that was taken over first lists what tries of it may have written."""
+        try:
+            judge(placement, inventory, fence)
+        except FenceLost as error:
+            if not self._in_doubt(placement, inventory):
+                raise
+            count = len(self._unlisted[placement])
+            said = self._confessed(placement, self._unlisted[placement])
+            raise FenceLost(
+                f"{error}; up to {count} objects were written before, by a try that was cut off{said}"
+            ) from error
+
+    def _in_doubt(self, placement: Key, inventory: Inventory | None) -> bool:
+        """Tell whether something may have been written that the inventory does not list."""
+        listed = inventory.objects if inventory else ()
+        return any(key not in listed for key in self._unlisted.get(placement, ()))
 
     @contextmanager
     def _confessing(self, placement: Key, keys: tuple[Key, ...], check: FenceCheck) -> Iterator[None]:
         """When the fence is lost on the way, list in the newer inventory what may have been written after that.
 
         Else a stray object would be in no inventory, and nobody would ever prune it. The newer inventory is marked as
-        not complete, so that the newer intent is delivered again.
+        not complete, so that the newer intent is delivered again. What ends in any other way than closed may turn out
+        to have been too late, and is remembered for the next call.
         """
         try:
             yield
-        except FenceLost:
-            if check.may_have_strayed:
-                self._confess(placement, keys)
+        except FenceLost as error:
+            said = self._confessed(placement, keys) if check.may_have_strayed else ""
+            raise FenceLost(f"{error}{said}") from error
+        except Exception:
+            self._remember(placement, keys, check)
             raise
+        self._remember(placement, keys, check)
+
+    def _remember(self, placement: Key, keys: tuple[Key, ...], check: FenceCheck) -> None:
+        if keys and check.may_have_strayed:
+            self._unlisted[placement] = keys
+
+    def _confessed(self, placement: Key, keys: tuple[Key, ...]) -> str:
+        """List the objects in the newer inventory; where the member does not answer, say so and leave it for later."""
+        self._unlisted[placement] = keys
+        try:
+            self._confess(placement, keys)
+        except TemporaryError as error:
+            return f"; they could not be listed there yet: {error}"
+        del self._unlisted[placement]
+        return ""
 
     def _confess(self, placement: Key, keys: tuple[Key, ...]) -> None:
         for _ in range(_SWAP_TRIES):

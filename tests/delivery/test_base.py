@@ -9,6 +9,7 @@ from reconciler.core.model import Body
 from reconciler.delivery import base
 from reconciler.delivery.base import (
     FenceCheck,
+    FencedDelivery,
     FenceLost,
     Inventory,
     NotOurs,
@@ -191,27 +192,99 @@ def test_a_delivery_whose_inventory_vanished_brings_no_other_back(monkeypatch: p
     assert member.deliver(WEB, OLD, fence(1)).healthy
 
 
-@pytest.mark.parametrize("begun", [False, True], ids=["at the opening write", "once begun"])
-def test_an_inventory_that_never_stands_still_is_given_up_for_now(
-    monkeypatch: pytest.MonkeyPatch,
-    begun: bool,  # noqa: FBT001 - a case of a table
-) -> None:
+def test_an_inventory_that_never_stands_still_is_given_up_for_now(monkeypatch: pytest.MonkeyPatch) -> None:
     member = Awkward()
-
-    def spoil() -> None:
-        monkeypatch.setattr(member.memory, "swap_inventory", lambda *_: None)
-
-    def overtake_and_spoil() -> None:
-        member.deliver(WEB, NEW, fence(2))
-        spoil()
-
-    if begun:
-        late(monkeypatch, member, overtake_and_spoil)
-    else:
-        spoil()
+    monkeypatch.setattr(member.memory, "swap_inventory", lambda *_: None)
     report = member.deliver(WEB, OLD, fence(1))
     assert (report.complete, report.reason) == (None, Reason.UNREACHABLE)
     assert "changed 5 times" in report.message
+
+
+# -- a fence that is lost, and then the connection: what was written is listed as soon as that can be
+
+
+OLD_KEYS, NEW_KEYS = (tuple(key_of(body) for body in one.objects) for one in (OLD, NEW))
+BOTH = NEW_KEYS + tuple(key for key in OLD_KEYS if key not in NEW_KEYS)
+
+
+def cut_off(monkeypatch: pytest.MonkeyPatch, member: Awkward) -> None:
+    """Deliver under intent 1, overtaken by another daemon's intent 2, and lose the connection after three objects."""
+    plain = member.memory.apply_objects
+
+    def apply(objects: tuple[Body, ...], check_fence: Callable[[], None]) -> tuple[ObjectResult, ...]:
+        monkeypatch.setattr(member.memory, "apply_objects", plain)
+        FencedDelivery(member.memory).deliver(WEB, NEW, fence(2))
+        member.breaks_after(3)
+        return plain(objects, check_fence)
+
+    monkeypatch.setattr(member.memory, "apply_objects", apply)
+    assert member.deliver(WEB, OLD, fence(1)).reason is Reason.UNREACHABLE
+    member.heals()
+
+
+def in_doubt(member: Awkward) -> Inventory | None:
+    return member.memory.read_inventory(WEB).inventory
+
+
+def test_a_late_delivery_that_was_cut_off_is_told_with_what_it_wrote_by_its_next_try(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    member = Awkward()
+    cut_off(monkeypatch, member)
+    report = member.deliver(WEB, OLD, fence(1))
+    assert report.reason is Reason.FENCE_LOST
+    assert "up to 4 objects were written before, by a try that was cut off" in report.message
+    assert in_doubt(member) == Inventory(fence=fence(2), complete=None, objects=BOTH)
+    assert "cut off" not in member.deliver(WEB, OLD, fence(1)).message
+
+
+@pytest.mark.parametrize("seq", [2, 3])
+def test_a_newer_intent_prunes_what_a_late_delivery_wrote(monkeypatch: pytest.MonkeyPatch, seq: int) -> None:
+    """Also the very one that another daemon has completed: complete is not what it is with strays beside it."""
+    member = Awkward()
+    cut_off(monkeypatch, member)
+    assert member.objects.keys() - held_by(NEW).keys() == {key_of(config_map("leaves"))}
+    assert member.observe(WEB, NEW, fence(2)).reason is Reason.INCOMPLETE
+    assert member.deliver(WEB, NEW, fence(seq)).healthy
+    assert member.objects == held_by(NEW)
+    assert member.observe(WEB, NEW, fence(seq)).healthy
+
+
+def test_a_withdrawal_removes_what_a_late_delivery_wrote(monkeypatch: pytest.MonkeyPatch) -> None:
+    member = Awkward()
+    cut_off(monkeypatch, member)
+    FencedDelivery(member.memory).withdraw(WEB, fence(2))
+    assert member.withdraw(WEB, fence(2)).reason is Reason.WITHDRAWN
+    assert member.objects == {}
+
+
+def test_a_lost_fence_is_told_even_if_what_was_written_cannot_be_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the cluster is delivered again, which lists and prunes it."""
+    member = Awkward()
+    plain = member.memory.swap_inventory
+
+    def overtake_and_spoil() -> None:
+        FencedDelivery(member.memory).deliver(WEB, NEW, fence(2))
+        monkeypatch.setattr(member.memory, "swap_inventory", lambda *_: None)
+
+    late(monkeypatch, member, overtake_and_spoil)
+    report = member.deliver(WEB, OLD, fence(1))
+    assert report.reason is Reason.FENCE_LOST
+    assert "up to 4 objects were written" in report.message
+    assert "could not be listed there yet: " in report.message
+    monkeypatch.setattr(member.memory, "swap_inventory", plain)
+    assert member.deliver(WEB, NEW, fence(2)).healthy
+    assert member.objects == held_by(NEW)
+
+
+def test_a_delivery_that_was_cut_off_in_time_is_just_done_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    member = Awkward()
+    member.breaks_after(2)
+    assert member.deliver(WEB, OLD, fence(1)).reason is Reason.UNREACHABLE
+    member.heals()
+    member.log.clear()
+    assert member.deliver(WEB, OLD, fence(1)).healthy
+    assert len(member.log) == 3  # the two that were missing, and the inventory, closed
 
 
 # -- the awkward member

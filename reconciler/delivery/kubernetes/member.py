@@ -11,7 +11,7 @@ from reconciler import effects
 from reconciler.clock import monotonic
 from reconciler.core.actions import Content, Fence, ObjectResult, Reason, Report
 from reconciler.core.model import Body, Key
-from reconciler.delivery.base import FencedDelivery, Halt, Held, Inventory, answered
+from reconciler.delivery.base import FencedDelivery, Halt, Held, Inventory, Unlisted, answered
 from reconciler.delivery.kubernetes.api import Api, encoded, failure
 from reconciler.delivery.kubernetes.connection import Connection
 from reconciler.delivery.kubernetes.settings import MemberSettings
@@ -31,6 +31,7 @@ class KubernetesDelivery:
         self._settings = settings
         self._store = store or KubernetesStore(Api(Connection(settings)), settings)
         self._identity = _Identity(settings, self._store.api)
+        self._unlisted: Unlisted = {}
 
     def deliver(self, placement: Key, content: Content, fence: Fence, *, allow_co_ownership: bool = False) -> Report:
         """Bring the content to the member and prune what left; a repeated delivery writes nothing."""
@@ -71,7 +72,7 @@ class KubernetesDelivery:
         count = len(content.objects) if content else None
         until = monotonic() + self._settings.step_seconds
         call = Call(placement, until=until, options=options, objects=count)
-        return FencedDelivery(_Bound(self._store, call, delivers=delivers))
+        return FencedDelivery(_Bound(self._store, call, delivers=delivers), self._unlisted)
 
     def _asked(self, call: Callable[[], Report]) -> Report:
         def identified() -> Report:
