@@ -3,8 +3,9 @@
 import json
 import threading
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 from reconciler.core.model import Body
 from reconciler.delivery.kubernetes import names
@@ -78,14 +79,7 @@ class Api:
         """Return the object in a good answer; raises what `failure` makes of a bad one."""
         if not answer.is_well:
             raise failure(answer, doing)
-        try:
-            body = json.loads(answer.body)
-        except (ValueError, RecursionError) as error:
-            raise TemporaryError(f"{doing}: the member's answer is not JSON") from error
-        if not _is_object(body):
-            raise TemporaryError(f"{doing}: the member's answer is no object")
-        object_: Body = body
-        return object_
+        return _object(answer.body, doing)
 
     # -- kinds
 
@@ -135,14 +129,25 @@ class Api:
 
     def _discover(self, group: str, version: str) -> Mapping[str, Resource]:
         path = joined("apis", group, version) if group else joined("api", version)
-        rows = (self.get(path) or {}).get("resources") or ()
-        return {
-            row["kind"]: Resource(
-                group=group, version=version, kind=row["kind"], plural=row["name"], namespaced=bool(row["namespaced"])
-            )
-            for row in rows
-            if "/" not in row["name"] and not row.get("group")  # no sub-resources
-        }
+        answer = self.ask(path)
+        if answer.status == HTTPStatus.NOT_FOUND:
+            return {}
+        if not answer.is_well:
+            raise failure(answer, f"GET {path}")
+        return _resources(group, version, answer.body)
+
+
+@lru_cache(maxsize=256)
+def _resources(group: str, version: str, data: bytes) -> Mapping[str, Resource]:
+    """Return the kinds in a discovery document, read once for all the members that answer the same."""
+    rows = _object(data, f"the kinds of {group}/{version}").get("resources") or ()
+    return {
+        row["kind"]: Resource(
+            group=group, version=version, kind=row["kind"], plural=row["name"], namespaced=bool(row["namespaced"])
+        )
+        for row in rows
+        if "/" not in row["name"] and not row.get("group")  # no sub-resources
+    }
 
 
 def failure(answer: Answer, doing: str) -> ReconcilerError:
@@ -154,6 +159,16 @@ def failure(answer: Answer, doing: str) -> ReconcilerError:
     if status.code >= HTTPStatus.INTERNAL_SERVER_ERROR or status.has_cause("NamespaceTerminating"):
         return TemporaryError(message)
     return PermanentError(message)
+
+
+def _object(data: bytes, doing: str) -> Body:
+    try:
+        body: Any = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise TemporaryError(f"{doing}: the member's answer is not JSON") from error
+    if not _is_object(body):
+        raise TemporaryError(f"{doing}: the member's answer is no object")
+    return cast("Body", body)
 
 
 def _is_object(body: Any) -> bool:

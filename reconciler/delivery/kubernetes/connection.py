@@ -56,6 +56,11 @@ class Connection:
         return self._open()[0].server
 
     @property
+    def is_open_to_us(self) -> bool:
+        """Whether the last request was let in, as far as there was one."""
+        return self._turned_away == 0
+
+    @property
     def date(self) -> datetime | None:
         """What the member's own clock says now, by its last answer and the time since; None before the first."""
         if self._heard is None:

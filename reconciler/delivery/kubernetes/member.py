@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from reconciler import effects
 from reconciler.clock import monotonic
@@ -15,13 +15,14 @@ from reconciler.delivery.base import FencedDelivery, Halt, Held, Inventory, Unli
 from reconciler.delivery.kubernetes.api import Api, encoded, failure
 from reconciler.delivery.kubernetes.connection import Connection
 from reconciler.delivery.kubernetes.settings import MemberSettings
-from reconciler.delivery.kubernetes.store import Call, KubernetesStore
+from reconciler.delivery.kubernetes.store import Call, KubernetesStore, beside
 from reconciler.delivery.kubernetes.unwell import IdentityChanged, Unauthorized
 from reconciler.errors import PermanentError, TemporaryError, UsageError
 from reconciler.redact import line
 
 _REVIEW = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
 _ANONYMOUS = "system:anonymous"
+T = TypeVar("T")
 
 
 class KubernetesDelivery:
@@ -37,7 +38,12 @@ class KubernetesDelivery:
         """Bring the content to the member and prune what left; a repeated delivery writes nothing."""
         if allow_co_ownership:
             content = replace(content, options=replace(content.options, allow_co_ownership=True))
-        return self._asked(lambda: self._bound(placement, content, delivers=True).deliver(placement, content, fence))
+
+        def call() -> Report:
+            parents = self._identify_beside(self._store.parents)
+            return self._bound(placement, content, parents).deliver(placement, content, fence)
+
+        return self._told(call)
 
     def observe(self, placement: Key, content: Content, fence: Fence) -> Report:
         """Look whether the content is there, object by object, under this fence, and healthy."""
@@ -67,26 +73,36 @@ class KubernetesDelivery:
         except (Halt, UsageError) as error:
             raise TemporaryError(str(error)) from error
 
-    def _bound(self, placement: Key, content: Content | None, *, delivers: bool = False) -> FencedDelivery:
+    def _bound(self, placement: Key, content: Content | None, parents: list[Body] | None = None) -> FencedDelivery:
         options = content.options if content else None
         count = len(content.objects) if content else None
         until = monotonic() + self._settings.step_seconds
         call = Call(placement, until=until, options=options, objects=count)
-        return FencedDelivery(_Bound(self._store, call, delivers=delivers), self._unlisted)
+        return FencedDelivery(_Bound(self._store, call, parents), self._unlisted)
 
     def _asked(self, call: Callable[[], Report]) -> Report:
         def identified() -> Report:
             self._identify()
             return call()
 
+        return self._told(identified)
+
+    def _told(self, call: Callable[[], Report]) -> Report:
         try:
-            return replace(answered(identified), date=self._store.api.connection.date)
+            return replace(answered(call), date=self._store.api.connection.date)
         except UsageError as error:
             return Report(complete=None, reason=Reason.NOT_CONFIGURED, message=line(str(error)))
 
     def _identify(self) -> str:
         self._store.cluster_uid = self._identity.confirmed()
         return self._identity.user
+
+    def _identify_beside(self, read: Callable[[], T]) -> T:
+        """Make sure who answers and read something meanwhile, of which nothing counts before that is sure."""
+        if self._identity.user and self._store.api.connection.is_open_to_us:
+            return beside(self._identify, read)[1]
+        self._identify()
+        return read()
 
     def _missing(self) -> dict[str, tuple[str, ...]]:
         found = sorted(self._store.inventories().items(), key=lambda item: item[0])
@@ -97,11 +113,11 @@ class KubernetesDelivery:
 class _Bound:
     """The store as one call sees it.
 
-    A delivery asks for its own inventory and then for all of them: it gets both from one list, once.
+    A delivery asks for its own inventory and then for all of them: it gets both from one list, `parents`, once.
     """
 
-    def __init__(self, store: KubernetesStore, call: Call | None, *, delivers: bool = False) -> None:
-        self._store, self._given, self._lists = store, call, delivers
+    def __init__(self, store: KubernetesStore, call: Call | None, parents: list[Body] | None = None) -> None:
+        self._store, self._given, self._parents = store, call, parents
         self._others: Mapping[Key, Inventory] | None = None
 
     @property
@@ -121,10 +137,9 @@ class _Bound:
         return self._store.inventories() if listed is None else listed
 
     def read_inventory(self, placement: Key) -> Held:
-        if not self._lists:
+        if self._parents is None:
             return self._store.read_inventory(placement)
-        self._lists = False
-        found = self._store.list_inventories()
+        found, self._parents = self._store.list_inventories(self._parents), None
         self._others = {key: inventory for key, (inventory, _) in found.items()}
         inventory, version = found.get(placement, (None, ""))
         self._call.listed = frozenset(inventory.objects if inventory is not None else ())

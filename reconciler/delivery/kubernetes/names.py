@@ -59,6 +59,7 @@ def check(key: Key) -> None:
         raise Unwell(Reason.REFUSED, f"{line(str(key), 200)}: its {reason} is not one that Kubernetes allows")
 
 
+@lru_cache(maxsize=16_384)
 def _unsound(key: Key) -> str:
     if not is_kind(key.group, key.kind):
         return "group or kind"

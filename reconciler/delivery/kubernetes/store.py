@@ -36,8 +36,8 @@ _CRD = "CustomResourceDefinition"
 _MANY = 3
 """From so many objects of a kind in a namespace on they are listed by label, fewer are read one by one."""
 
-_EACH = 3
-"""A helper is called for so many objects: each costs a connection."""
+_EACH = 5
+"""A helper is called for so many objects: each costs a connection, which costs more CPU than three requests."""
 
 _MOST_TROUBLES = 5
 """More errors of the server's own than this in one delivery, and the rest of it is left for the next try."""
@@ -49,6 +49,9 @@ _POLL_SECONDS = 0.1
 
 _log = structlog.get_logger(__name__)
 T = TypeVar("T")
+U = TypeVar("U")
+_Wanted = tuple[Key, str]
+"""An object, and the version of its manifest; empty for whichever the member prefers."""
 
 
 class Call:
@@ -107,15 +110,19 @@ class KubernetesStore:
         """Return every inventory by its placement; other ApplySets' parents are none."""
         return {placement: inventory for placement, (inventory, _) in self.list_inventories().items()}
 
-    def list_inventories(self) -> dict[Key, tuple[Inventory, str]]:
-        """Return every inventory with its version, as `read_inventory` gives it."""
-        found = self.api.items(_CONFIG_MAP, inventories.NAMESPACE, inventories.ID)
+    def list_inventories(self, found: Iterable[Body] | None = None) -> dict[Key, tuple[Inventory, str]]:
+        """Return every inventory with its version, as `read_inventory` gives it; `found` is what `parents` gave."""
+        found = self.parents() if found is None else found
         parsed = [(body, *inventories.parse(body, self.cluster_uid)) for body in found if inventories.is_ours(body)]
         return {
             placement: (inventory, _version_of(body))
             for body, placement, inventory in parsed
             if body["metadata"]["name"] == inventories.name_of(placement)  # a copy under another name is none
         }
+
+    def parents(self) -> list[Body]:
+        """Return the parents of all ApplySets that are where ours are."""
+        return list(self.api.items(_CONFIG_MAP, inventories.NAMESPACE, inventories.ID))
 
     def read_inventory(self, placement: Key) -> Held:
         """Return the inventory; its version is the uid and the resourceVersion of its ConfigMap."""
@@ -171,9 +178,7 @@ class KubernetesStore:
         check = _one_at_a_time(check_fence)
         results: list[ObjectResult] = []
         waves = list(in_waves(objects))
-        known: dict[Key, Body | None] = dict(
-            self._labelled(call, [one for one in objects if key_of(one) in call.listed])
-        )
+        known = self._known(call, [body for body in objects if key_of(body) in call.listed])
         for number, wave in enumerate(waves):
             # what is new is looked for just before: a namespace of the wave before brings objects of its own
             known |= self._absent(call, [body for body in wave if key_of(body) not in known])
@@ -181,6 +186,25 @@ class KubernetesStore:
             self._await_kinds(call, _well(wave, unwell_now), [body for later in waves[number + 1 :] for body in later])
             results += unwell_now
         return tuple(results)
+
+    def _known(self, call: Call, objects: Sequence[Body]) -> dict[Key, Body | None]:
+        """Return what the member has of the objects that were listed: many of a kind by a list, the first of the rest.
+
+        Whatever is wrong with reading the first is told when its turn comes.
+        """
+        wanted = [_wanted(body) for body in objects]
+        few = [key for keys in self._by_kind(call, wanted).values() if len(keys) < _MANY for key in keys]
+        first = next((one for one in wanted if one[0] in few[:1]), None)
+        if first is None or len(few) == len(objects):
+            return dict(self._labelled(call, wanted))
+        read, listed = beside(lambda: self._read_ahead(call, *first), lambda: self._labelled(call, wanted))
+        return {**listed, **read}
+
+    def _read_ahead(self, call: Call, key: Key, version: str) -> dict[Key, Body | None]:
+        try:
+            return {key: self._read(key, path_of(self._locate(call, key, version), key.namespace, key.name))}
+        except (Unwell, ServerTrouble):
+            return {}
 
     def _apply(self, call: Call, known: Mapping[Key, Body | None], check: Callable[[], None], body: Body) -> None:
         key = key_of(body)
@@ -407,7 +431,7 @@ class KubernetesStore:
         What was healthy when this very call wrote it is not read again.
         """
         known = {key: live for key, live in call.seen.items() if health(live).available}
-        known |= self._labelled(call, [body for body in objects if key_of(body) not in known])
+        known |= self._labelled(call, [_wanted(body) for body in objects if key_of(body) not in known])
         return self._each(call, objects, lambda body: self._look_at(call, body, known))
 
     def _look_at(self, call: Call, body: Body, known: Mapping[Key, Body | None]) -> None:
@@ -437,7 +461,9 @@ class KubernetesStore:
     def missing(self, placement: Key, inventory: Inventory) -> tuple[str, ...]:
         """Return which objects of an inventory are not on the member."""
         call = Call(placement, until=monotonic() + self._settings.step_seconds)
-        results = self._each(call, inventory.objects, lambda key: self._look_for(call, key))
+        there = self._labelled(call, [(key, "") for key in inventory.objects])
+        unseen = [key for key in inventory.objects if key not in there]
+        results = self._each(call, unseen, lambda key: self._look_for(call, key))
         return tuple(result.object for result in results)
 
     def _look_for(self, call: Call, key: Key) -> None:
@@ -447,10 +473,10 @@ class KubernetesStore:
 
     # -- many at once
 
-    def _labelled(self, call: Call, objects: Iterable[Body]) -> dict[Key, Body]:
+    def _labelled(self, call: Call, wanted: Iterable[_Wanted]) -> dict[Key, Body]:
         """Return the live objects of the placement that are worth a list: where it has many of a kind."""
         found: dict[Key, Body] = {}
-        for (resource, namespace), keys in self._by_kind(call, objects).items():
+        for (resource, namespace), keys in self._by_kind(call, wanted).items():
             if len(keys) >= _MANY:
                 call.check()
                 found |= self._list(resource, namespace, f"{PART_OF}={call.part_of}")
@@ -459,20 +485,19 @@ class KubernetesStore:
     def _absent(self, call: Call, objects: Sequence[Body]) -> dict[Key, Body | None]:
         """Say None of the objects that nobody has on the member, and what those are that bear our label unlisted."""
         found: dict[Key, Body | None] = {}
-        for (resource, namespace), keys in self._by_kind(call, objects).items():
+        for (resource, namespace), keys in self._by_kind(call, map(_wanted, objects)).items():
             if len(keys) < _MANY:
                 continue
             call.check()
             if (taken := self.api.names(resource, namespace)) is not None:
                 found |= {key: None for key in keys if key.name not in taken}
-        return found | self._labelled(call, [body for body in objects if key_of(body) not in found])
+        return found | self._labelled(call, [_wanted(body) for body in objects if key_of(body) not in found])
 
-    def _by_kind(self, call: Call, objects: Iterable[Body]) -> Mapping[tuple[Resource, str], list[Key]]:
+    def _by_kind(self, call: Call, wanted: Iterable[_Wanted]) -> Mapping[tuple[Resource, str], list[Key]]:
         groups: dict[tuple[Resource, str], list[Key]] = {}
-        for body in objects:
-            key = key_of(body)
+        for key, version in wanted:
             try:
-                resource = self._locate(call, key, names.version_of(body))
+                resource = self._locate(call, key, version)
             except Unwell:
                 continue  # it is told when its turn comes
             groups.setdefault((resource, key.namespace), []).append(key)
@@ -510,6 +535,17 @@ _helpers = ThreadPoolExecutor(32, thread_name_prefix="helper")
 """Threads that help with any member's delivery; its own thread works too, so none ever waits for them alone."""
 
 
+def beside(here: Callable[[], T], there: Callable[[], U]) -> tuple[T, U]:
+    """Do both, the second on a helper's connection if one is free; the first error is raised."""
+    helping = _helpers.submit(there)
+    try:
+        first = here()
+    except BaseException:
+        helping.cancel()
+        raise
+    return first, (there() if helping.cancel() else helping.result())
+
+
 def _in_parallel(
     threads: int, items: Sequence[T], work: Callable[[T], ObjectResult | None]
 ) -> list[ObjectResult | None]:
@@ -545,6 +581,10 @@ def _one_at_a_time(check: Callable[[], None]) -> Callable[[], None]:
             check()
 
     return checked
+
+
+def _wanted(body: Body) -> _Wanted:
+    return key_of(body), names.version_of(body)
 
 
 def _well(wave: tuple[Body, ...], results: Iterable[ObjectResult]) -> tuple[Body, ...]:

@@ -322,6 +322,20 @@ def test_many_new_objects_are_looked_for_by_one_list_of_names(site, monkeypatch)
     assert asked.count(("GET", path)) == 1
 
 
+def test_what_is_missing_of_many_objects_is_found_by_lists(site, monkeypatch):
+    """One request for each object would take a large inventory past the ceiling of requests a second."""
+    site.delivers(*(site.config_map(f"c{number}") for number in range(12)))
+    site.kubectl("delete", "configmap", "c3")
+    site.kubectl("label", "configmap", "c4", "applyset.kubernetes.io/part-of-")
+    asked = []
+    connection = site.delivery._store.api.connection
+    plain = connection.request
+    monkeypatch.setattr(connection, "request", lambda *some, **more: asked.append(some[1]) or plain(*some, **more))
+    assert site.delivery.describe()["missing"][str(site.placement)] == (f"ConfigMap {site.namespace}/c3",)
+    path = f"/api/v1/namespaces/{site.namespace}/configmaps"
+    assert sorted(one for one in asked if one.startswith(path)) == [path, f"{path}/c3", f"{path}/c4"]
+
+
 def test_among_many_new_objects_one_that_is_there_already_is_seen(site):
     site.kubectl("create", "configmap", "c1", "--from-literal=key=theirs")
     report = site.delivers(*(site.config_map(f"c{number}") for number in range(5)), take_over="Never")

@@ -3,19 +3,27 @@
 import base64
 import hashlib
 import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from threading import Event
+from typing import cast
 
 import pytest
 
 from reconciler.core.actions import Fence, Reason, Report
 from reconciler.core.model import PLACEMENT_GROUP, Key
 from reconciler.delivery import open_delivery, workers
-from reconciler.delivery.kubernetes import fields, inventories, names
-from reconciler.delivery.kubernetes.connection import connect_seconds
+from reconciler.delivery.kubernetes import fields, inventories, names, store
+from reconciler.delivery.kubernetes.api import Api
+from reconciler.delivery.kubernetes.connection import Connection, connect_seconds
 from reconciler.delivery.kubernetes.manifests import sent
+from reconciler.delivery.kubernetes.names import Resource
+from reconciler.delivery.kubernetes.pool import Answer
 from reconciler.delivery.kubernetes.unwell import ServerTrouble, Status, Unwell, unwell
 from reconciler.delivery.kubernetes.waves import in_waves
 from reconciler.delivery.workers import _Job
+from reconciler.errors import TemporaryError
 from tests import servers
 
 A = Key(group="", kind="ConfigMap", namespace="shop", name="a")
@@ -280,3 +288,65 @@ def test_what_a_members_clock_says_comes_with_every_report(tmp_path):
 def test_a_member_that_lets_nobody_in_is_knocked_at_and_now_and_then_waited_for():
     """Else its return is seen late; and with knocks alone one that answers slowly would never be let in again."""
     assert [connect_seconds(number) for number in range(6)] == [5, 1, 1, 1, 5, 1]
+
+
+# -- two things at once
+
+
+def test_what_is_done_beside_something_is_done_once_whether_or_not_a_helper_is_free(monkeypatch):
+    done = []
+    with ThreadPoolExecutor(1) as helpers:
+        monkeypatch.setattr(store, "_helpers", helpers)
+        assert store.beside(lambda: 1, lambda: done.append("free") or 2) == (1, 2)
+        door = Event()
+        busy = helpers.submit(door.wait)
+        assert store.beside(lambda: 1, lambda: done.append("busy") or 2) == (1, 2)
+        door.set()
+        assert busy.result()
+    assert done == ["free", "busy"]
+
+
+@pytest.mark.parametrize("fails", ["here", "there", "both"])
+def test_an_error_on_either_side_is_raised_and_that_of_this_side_first(fails):
+    def side(name: str) -> None:
+        if fails in (name, "both"):
+            raise TemporaryError(name)
+
+    with pytest.raises(TemporaryError, match="there" if fails == "there" else "here"):
+        store.beside(lambda: side("here"), lambda: side("there"))
+
+
+# -- kinds
+
+
+@dataclass
+class Served:
+    """A connection to a member that says this to everything."""
+
+    answer: Answer
+
+    def request(self, *_: object, **__: object) -> Answer:
+        return self.answer
+
+
+def kind_of(answer: Answer) -> Resource | None:
+    return Api(cast(Connection, Served(answer))).find("apps", "v1", "Deployment")
+
+
+def test_members_that_serve_the_same_share_what_is_known_of_it():
+    row = {"name": "deployments", "kind": "Deployment", "namespaced": True}
+    sub_resource = {"name": "deployments/scale", "kind": "Scale", "namespaced": True}
+    answer = Answer(status=200, body=json.dumps({"resources": [row, sub_resource]}).encode())
+    found = kind_of(answer)
+    assert found == Resource(group="apps", version="v1", kind="Deployment", plural="deployments", namespaced=True)
+    assert kind_of(replace(answer)) is found
+
+
+def test_a_member_that_does_not_serve_a_version_serves_no_kind_of_it():
+    assert kind_of(Answer(status=404, body=b"")) is None
+
+
+@pytest.mark.parametrize(("status", "body"), [(500, b"{}"), (200, b"<html>"), (200, b"[]")])
+def test_kinds_that_cannot_be_read_are_not_taken_for_none(status: int, body: bytes):
+    with pytest.raises(TemporaryError):
+        kind_of(Answer(status=status, body=body))
