@@ -11,6 +11,9 @@ from typing import Any
 
 from reconciler.clock import monotonic
 
+_SLACK_SECONDS = 0.1
+"""A limit that is so little off stays: to set one is a call of the system, and lets another thread go first."""
+
 
 class _Current(threading.local):
     until: float | None = None
@@ -48,4 +51,6 @@ class DeadlineSocket(ssl.SSLSocket):
         left = _current.until - monotonic()
         if left <= 0:
             raise TimeoutError("the deadline of the request has passed")
-        self.settimeout(left)
+        limit = self.gettimeout()
+        if limit is None or abs(limit - left) > _SLACK_SECONDS:
+            self.settimeout(left)

@@ -15,7 +15,7 @@ from reconciler.delivery.base import FencedDelivery, Halt, Held, Inventory, Unli
 from reconciler.delivery.kubernetes.api import Api, encoded, failure
 from reconciler.delivery.kubernetes.connection import Connection
 from reconciler.delivery.kubernetes.settings import MemberSettings
-from reconciler.delivery.kubernetes.store import Call, KubernetesStore, beside
+from reconciler.delivery.kubernetes.store import Call, KubernetesStore
 from reconciler.delivery.kubernetes.unwell import IdentityChanged, Unauthorized
 from reconciler.errors import PermanentError, TemporaryError, UsageError
 from reconciler.redact import line
@@ -100,7 +100,7 @@ class KubernetesDelivery:
     def _identify_beside(self, read: Callable[[], T]) -> T:
         """Make sure who answers and read something meanwhile, of which nothing counts before that is sure."""
         if self._identity.user and self._store.api.connection.is_open_to_us:
-            return beside(self._identify, read)[1]
+            return self._store.beside(self._identify, read)[1]
         self._identify()
         return read()
 

@@ -75,7 +75,8 @@ class Pool:
         """
         connection = self._take() or self._connect(connect)
         try:
-            connection.settimeout(read)
+            if connection.gettimeout() != read:
+                connection.settimeout(read)
             is_sent = _send(connection, self._head(method, target, headers, body) + body)
             answer, may_stay = _read(connection, method)
         except BaseException:

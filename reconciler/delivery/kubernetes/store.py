@@ -197,7 +197,7 @@ class KubernetesStore:
         first = next((one for one in wanted if one[0] in few[:1]), None)
         if first is None or len(few) == len(objects):
             return dict(self._labelled(call, wanted))
-        read, listed = beside(lambda: self._read_ahead(call, *first), lambda: self._labelled(call, wanted))
+        read, listed = self.beside(lambda: self._read_ahead(call, *first), lambda: self._labelled(call, wanted))
         return {**listed, **read}
 
     def _read_ahead(self, call: Call, key: Key, version: str) -> dict[Key, Body | None]:
@@ -472,6 +472,10 @@ class KubernetesStore:
             raise Unwell(Reason.INCOMPLETE, f"{key} is missing")
 
     # -- many at once
+
+    def beside(self, here: Callable[[], T], there: Callable[[], U]) -> tuple[T, U]:
+        """Do both, at the same time where the member may be asked several things at once."""
+        return (here(), there()) if self._settings.parallel == 1 else beside(here, there)
 
     def _labelled(self, call: Call, wanted: Iterable[_Wanted]) -> dict[Key, Body]:
         """Return the live objects of the placement that are worth a list: where it has many of a kind."""

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -20,6 +21,7 @@ from reconciler.delivery.kubernetes.connection import Connection, connect_second
 from reconciler.delivery.kubernetes.manifests import sent
 from reconciler.delivery.kubernetes.names import Resource
 from reconciler.delivery.kubernetes.pool import Answer
+from reconciler.delivery.kubernetes.settings import MemberSettings
 from reconciler.delivery.kubernetes.unwell import ServerTrouble, Status, Unwell, unwell
 from reconciler.delivery.kubernetes.waves import in_waves
 from reconciler.delivery.workers import _Job
@@ -304,6 +306,12 @@ def test_what_is_done_beside_something_is_done_once_whether_or_not_a_helper_is_f
         door.set()
         assert busy.result()
     assert done == ["free", "busy"]
+
+
+def test_where_one_request_at_a_time_is_allowed_there_is_one_at_a_time(tmp_path):
+    settings = MemberSettings(cluster="a", kubeconfig=tmp_path, parallel=1)
+    bound = store.KubernetesStore(Api(Connection(settings)), settings)
+    assert bound.beside(threading.get_ident, threading.get_ident) == (threading.get_ident(),) * 2
 
 
 @pytest.mark.parametrize("fails", ["here", "there", "both"])
