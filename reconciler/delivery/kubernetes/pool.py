@@ -23,7 +23,7 @@ from reconciler.delivery.kubernetes.credentials import Access
 from reconciler.errors import PermanentError
 
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
-IDLE_SECONDS = 15.0
+IDLE_SECONDS = 60.0
 """How long a connection is kept that nobody uses; a member that is looked at every second keeps one."""
 
 _IDLE_LOOK_SECONDS = 1.0
