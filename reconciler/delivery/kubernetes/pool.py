@@ -1,17 +1,17 @@
-"""Open connections to one API server: a request is one write, and its answer is read to the end before the next one.
+"""Open connections to one API server; an answer is read to its end before the next request.
 
-urllib3 makes a connection (names, proxies, TLS) and the standard library reads what comes back. Their own ways to ask
-do much more, at more CPU than everything else that is done for an object. Connections that nobody has used for a while
-are closed: an idle member costs no sockets and no buffers.
+urllib3 makes a connection (names, proxies, TLS), and the standard library asks on it: urllib3's own way to ask costs
+more CPU than everything else that is done for an object. Connections that nobody has used for a while are closed: an
+idle member costs no sockets and no buffers.
 """
 
+import http.client
 import math
-import socket
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from http.client import HTTPException, HTTPResponse
+from http.client import HTTPException
 from typing import Any
 
 import urllib3
@@ -62,8 +62,10 @@ class Pool:
     def __init__(self, access: Access, size: int) -> None:
         """`size` is how many connections are kept; more than that may be open while they are used."""
         self._access, self._size = access, size
+        host = f"[{access.host}]" if ":" in access.host else access.host
+        self._origin = f"http://{host}:{access.port}" if access.proxy and access.trust is None else ""
         self._lock = threading.Lock()
-        self._idle: list[tuple[float, socket.socket]] = []
+        self._idle: list[tuple[float, HTTPConnection]] = []
         self._is_open, self._is_watched = True, False
 
     def ask(
@@ -75,10 +77,10 @@ class Pool:
         """
         connection = self._take() or self._connect(connect)
         try:
-            if connection.gettimeout() != read:
-                connection.settimeout(read)
-            is_sent = _send(connection, self._head(method, target, headers, body) + body)
-            answer, may_stay = _read(connection, method)
+            if connection.sock.gettimeout() != read:
+                connection.sock.settimeout(read)
+            is_sent = _send(connection, method, self._origin + target, headers, body)
+            answer, may_stay = _read(connection)
         except BaseException:
             connection.close()
             raise
@@ -104,18 +106,18 @@ class Pool:
             connection.close()
         return is_kept
 
-    def _take(self) -> socket.socket | None:
+    def _take(self) -> HTTPConnection | None:
         """Return the connection that was used last, unless the server has closed it."""
         while True:
             with self._lock:
                 if not self._idle:
                     return None
                 _, connection = self._idle.pop()
-            if not wait_for_read(connection, timeout=0):
+            if not wait_for_read(connection.sock, timeout=0):
                 return connection
             connection.close()
 
-    def _give_back(self, connection: socket.socket) -> None:
+    def _give_back(self, connection: HTTPConnection) -> None:
         with self._lock:
             is_kept = self._is_open and len(self._idle) < self._size
             is_first = is_kept and not self._is_watched
@@ -127,25 +129,14 @@ class Pool:
         elif is_first:
             _reaper.watch(self)
 
-    def _head(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> bytes:
-        access = self._access
-        host = f"[{access.host}]" if ":" in access.host else access.host
-        origin = f"http://{host}:{access.port}" if access.proxy and access.trust is None else ""
-        lines = [f"{method} {origin}{target} HTTP/1.1", f"Host: {host}:{access.port}", "Accept-Encoding: identity"]
-        lines += [f"{name}: {value}" for name, value in headers.items()]
-        lines += [f"Content-Length: {len(body)}"] if body else []
-        if any("\r" in one or "\n" in one for one in lines):
-            raise ValueError("a header or a path has more than one line")
-        return "\r\n".join((*lines, "", "")).encode("latin-1")
-
-    def _connect(self, seconds: float) -> socket.socket:
+    def _connect(self, seconds: float) -> HTTPConnection:
         connection = _connection(self._access, seconds)
         try:
             connection.connect()
         except (urllib3.exceptions.HTTPError, HTTPException, OSError) as error:
             connection.close()
             raise NoWayIn from error
-        return connection.sock
+        return connection
 
 
 def _connection(access: Access, seconds: float) -> HTTPConnection:
@@ -171,20 +162,22 @@ _OF_THE_PROXY = ProxyConfig(
 # -- a request and its answer ------------------------------------------------------------------------------------------
 
 
-def _send(connection: socket.socket, data: bytes) -> bool:
+def _send(connection: HTTPConnection, method: str, target: str, headers: Mapping[str, str], body: bytes) -> bool:
     """Return whether the other end took all of it; one that did not may have answered already, and why."""
     try:
-        connection.sendall(data)
+        http.client.HTTPConnection.request(connection, method, target, body or None, headers)
     except (BrokenPipeError, ConnectionResetError):
         return False
     return True
 
 
-def _read(connection: socket.socket, method: str) -> tuple[Answer, bool]:
+def _read(connection: HTTPConnection) -> tuple[Answer, bool]:
     """Return the answer to what was sent, and whether the connection may be used again."""
-    reply = HTTPResponse(connection, method=method)
     try:
-        reply.begin()
+        reply = http.client.HTTPConnection.getresponse(connection)
+    except HTTPException as error:
+        raise CutOff(str(error)) from error
+    try:
         if reply.length is None and not reply.chunked:  # one whose head is cut off would look the same
             raise CutOff("the answer does not say where it ends")
         body = reply.read(MAX_ANSWER_BYTES + 1)
