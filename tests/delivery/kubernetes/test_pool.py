@@ -1,11 +1,13 @@
 """Connections to a member, against a server that says exactly what each test has it say, byte by byte."""
 
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from math import inf
+from pathlib import Path
 
 import pytest
 from urllib3.util.wait import wait_for_read
@@ -13,6 +15,7 @@ from urllib3.util.wait import wait_for_read
 from reconciler.delivery.kubernetes import pool as room
 from reconciler.delivery.kubernetes.credentials import Access
 from reconciler.delivery.kubernetes.pool import Answer, AnswerTooLarge, CutOff, NoWayIn, Pool
+from tests.controlplane.certificates import Authority
 from tests.controlplane.processes import wait_until
 
 WELL = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
@@ -232,3 +235,25 @@ def test_a_proxy_is_asked_in_the_place_of_a_plain_server(server: Server):
     away = Access(host="member.example", port=80, path="", trust=None, tls_name=None, proxy=proxy, headers={})
     ask(Pool(away, 1))
     assert server.heard[0].startswith(b"GET http://member.example:80/there?a=b HTTP/1.1\r\nHost: member.example:80\r\n")
+
+
+def test_a_proxy_lets_through_to_a_server_that_is_asked_over_tls(server: Server, tmp_path: Path):
+    authority = Authority(tmp_path / "authority", "ca")
+    identity, trust = authority.server("member"), ssl.create_default_context(cafile=authority.certificate.cert)
+    offered = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    offered.load_cert_chain(identity.cert, identity.key)
+
+    def lets_through(connection: socket.socket) -> None:
+        asked.append(_request(connection))
+        connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        with offered.wrap_socket(connection, server_side=True) as inside:
+            Server.serve(server, inside)
+
+    asked: list[bytes] = []
+    server.serve = lets_through
+    proxy = f"http://127.0.0.1:{server.listener.getsockname()[1]}"
+    pool = Pool(Access(host="localhost", port=6443, path="", trust=trust, tls_name=None, proxy=proxy, headers={}), 1)
+    assert [ask(pool).body for _ in range(2)] == [b"{}", b"{}"]
+    assert [one.split()[:2] for one in asked] == [[b"CONNECT", b"localhost:6443"]]
+    assert server.heard[0].startswith(b"GET /there?a=b HTTP/1.1\r\nHost: localhost:6443\r\n")
+    pool.close()
