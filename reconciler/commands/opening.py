@@ -41,6 +41,11 @@ class Fleet:
         """Return the fleet with the runs that left the tree of the status branch; raises GitError."""
         return replace(self, status=reader.with_archived(self.source.git, self.status)) if self.status else self
 
+    def complete(self) -> "Fleet":
+        """Return the fleet with every run that has a file: a rewrite may have brought one back that had left."""
+        left = {uid for state in self.status.placements.values() for uid in state.archived} if self.status else set()
+        return self.whole() if any(one.uid in left for one in self.derivation.view.runs()) else self
+
 
 def open_fleet(repo: str, branch: str, status_branch: str, *, offline: bool = False) -> Fleet:
     """Open a repository and derive its head.
@@ -55,9 +60,10 @@ def open_fleet(repo: str, branch: str, status_branch: str, *, offline: bool = Fa
     derivation = Derivation(source.git, _cache(source) / "derived")
     derivation.bring_to(head, status.fleet.joints if status is not None else {})
     lost = lost_status(source, status_branch, status)
-    return Fleet(
+    fleet = Fleet(
         source=source, branch=branch, status_branch=status_branch, derivation=derivation, status=status, lost=lost
     )
+    return fleet.complete()
 
 
 def _cache(source: Source) -> Path:
@@ -67,7 +73,7 @@ def _cache(source: Source) -> Path:
 
 def _read_status(source: Source, tip: str) -> store.Status:
     file = _cache(source) / "folded"
-    known: store.Status | None = checkpoint.load(file)
+    known = checkpoint.load(file, store.Status)
     status = reader.read(source.git, tip, known)
     if status is not known:
         checkpoint.save(file, status)

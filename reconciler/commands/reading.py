@@ -71,7 +71,7 @@ def _refreshed(fleet: Fleet, repo: str, *, offline: bool) -> Fleet:
         return fleet
     fleet.derivation.bring_to(head, status.fleet.joints if status is not None else {})
     lost = lost_status(source, fleet.status_branch, status)
-    return replace(fleet, source=source, status=status, lost=lost)
+    return replace(fleet, source=source, status=status, lost=lost).complete()
 
 
 def parse_timeout(text: str) -> timedelta:

@@ -115,17 +115,23 @@ def _removed(fleet: Fleet, run: RunStatus) -> Iterator[Because]:
     elif rollback is not None:
         message = f"{by}, a revert: run {rollback.key.name} takes its clusters back"
         yield Because(message=message, since=run.ended_at, command=why_command(run.key, rollback.key.name))
-    elif run.uid in view.reverted:
+    elif run.uid in view.reverted and not _is_archived(fleet, run):
         message = f"{by}, a revert, and the daemon has not begun to go back yet"
         yield Because(message=message, since=removal.commit.time, who=OPERATOR, command="reconciler serve")
     else:
+        what = "after it was over and its file had gone before" if run.uid in view.reverted else "and not a revert"
         yield Because(
-            message=f"{by}, a withdrawal and not a revert: nothing new starts, and clusters keep what they have",
+            message=f"{by}, a withdrawal {what}: nothing new starts, and clusters keep what they have",
             since=run.ended_at,
             who=ANYBODY_RUNS,
             command=with_namespace(f"reconciler rollback {run.key.name}", run.key),
         )
     yield from _in_flight(run)
+
+
+def _is_archived(fleet: Fleet, run: RunStatus) -> bool:
+    states = fleet.status.placements.values() if fleet.status is not None else ()
+    return any(run.uid in state.archived for state in states)
 
 
 def _by(fleet: Fleet, commit: Commit) -> str:

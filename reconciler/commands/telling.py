@@ -244,7 +244,7 @@ def gate_state(run: RunStatus, stage: StageFacts, gate: Gate, now: datetime) -> 
 def log_of(status: store.Status, owner: RunStatus | PlacementState) -> list[Event]:
     """Return the events of a run, or a placement's own, oldest first."""
     folder = layout.run_folder(owner) if isinstance(owner, RunStatus) else layout.placement_folder(owner.key)
-    return reader.log_events(status.logs.get(f"{folder}/{layout.EVENTS}", b""))
+    return reader.log_events(status.files.get(f"{folder}/{layout.EVENTS}", b""))
 
 
 def event_line(event: Event, run: RunStatus | None) -> str:

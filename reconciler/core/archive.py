@@ -5,6 +5,7 @@ when a later run is reverted. A run that was merely withdrawn ends every such wa
 """
 
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from datetime import datetime
 
 from reconciler.core.events import Event, RunArchived
@@ -12,21 +13,29 @@ from reconciler.core.fold import apply_to_placement
 from reconciler.core.status import End, PlacementState, RunStatus
 
 
-def archived(
-    recorded: PlacementState, state: PlacementState, removed: Collection[str], now: datetime
-) -> tuple[PlacementState, tuple[Event, ...]]:
-    """Return the state without the runs that leave, and the events that say so; `removed` as in `leaving`.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Archive:
+    """The state without the runs that left, the events that say so, and whether more may leave with the next pass."""
+
+    state: PlacementState
+    events: tuple[Event, ...]
+    is_more: bool
+
+
+def archive(recorded: PlacementState, state: PlacementState, removed: Collection[str], now: datetime) -> Archive:
+    """Let go of what is over and gone; `removed` as in `leaving`.
 
     A run to which something happened since the recorded state stays for now: the commit that takes its log out of the
-    tree cannot also hold what was added to it.
+    tree cannot also hold what was added to it. A rollback stays while a run that it takes back does.
     """
     events = []
-    for run in leaving(state, removed):
-        if recorded.runs.get(run.uid) is run:
+    found = leaving(state, removed)
+    for run in found:
+        if recorded.runs.get(run.uid) is run and not state.runs.keys() & set(run.reverts):
             event = RunArchived(seq=state.seq + 1, now=now, uid=run.uid, name=run.key.name)
             state = apply_to_placement(state, event)
             events.append(event)
-    return state, tuple(events)
+    return Archive(state=state, events=tuple(events), is_more=bool(found))
 
 
 def leaving(state: PlacementState, removed: Collection[str]) -> tuple[RunStatus, ...]:
@@ -49,9 +58,9 @@ def _still_needed(state: PlacementState, ends: Collection[str]) -> set[str]:
     found = set(_on_ways_back(state, ends))
     newest = max(state.runs.values(), key=lambda run: run.age)
     for run in state.runs.values():
-        if run.end is None or run is newest:
-            found |= {run.uid, *run.reverts} if run.reverts else set()
-        elif found.intersection(run.reverts):
+        if run.reverts and run.end is None:
+            found |= {run.uid, *run.reverts}
+        elif run.reverts and (run is newest or found.intersection(run.reverts)):
             found.add(run.uid)
     return found
 
@@ -67,10 +76,12 @@ def _on_ways_back(state: PlacementState, ends: Collection[str]) -> Iterator[str]
     }
     for record in state.records.values():
         held = record.delivered
-        pending = [(record.run, record.seq), *([(held.run, held.seq)] if held is not None else ())]
+        pending = list({(record.run, record.seq), *([(held.run, held.seq)] if held is not None else ())})
         while pending:
             run, seq = pending.pop()
             cluster = clusters.get((run, record.cluster, seq))
             if cluster is not None:
                 yield run
-                pending += [(one.run, one.seq) for one in (cluster.before, cluster.restores) if one is not None]
+                restored = cluster.restores if cluster.restores is not None and cluster.restores.run else None
+                back = restored or cluster.before
+                pending += [(back.run, back.seq)] if back is not None else []

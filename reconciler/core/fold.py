@@ -601,7 +601,7 @@ def _archived(state: PlacementState, event: RunArchived) -> PlacementState:
         key=run.key,
         age=run.age,
         was_started=run.started_at is not None,
-        apply_strategy=run.pin.apply_strategy if run.pin is not None else {},
+        apply_strategy=run.pin.apply_strategy if run.pin is not None else None,
     )
     runs = {uid: one for uid, one in state.runs.items() if uid != run.uid}
     return replace(state, runs=runs, archived={**state.archived, run.uid: kept})

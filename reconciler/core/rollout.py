@@ -203,16 +203,16 @@ def _start_newest(draft: Draft) -> None:
             return
         if _may_start(draft, run):
             for older in in_order(draft.state):
-                accept_what_came_before(draft, older, _began(draft, run))
+                accept_what_came_before(draft, older, _acts_from(draft, run))
             draft.emit(RunStarted, run=uid, deletions=_deletions(draft, cast("Pin", run.pin)))
             _supersede_older(draft, run)
             return
 
 
-def _began(draft: Draft, run: RunStatus) -> int:
+def _acts_from(draft: Draft, run: RunStatus) -> int:
     """Return the position of the commit from which on a run may act: where it was resolved, or set to Run."""
     found = draft.declared.view.find(run.key.kind, run.key.namespace, run.key.name)
-    changed = found.changed.position if found is not None else run.position
+    changed = found.changed.position if found is not None and found.generation > 1 else run.position
     return max(changed, cast("Pin", run.pin).position)
 
 

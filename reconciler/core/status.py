@@ -426,7 +426,7 @@ class Archived:
     key: Key
     age: tuple[int, bool, int]
     was_started: bool
-    apply_strategy: Body
+    apply_strategy: Body | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,12 +7,15 @@ anew gives the same. It lies in our own private folder, beside the mirror it was
 import hashlib
 import os
 import pickle
+import tempfile
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-_ROOMS = ("core", "documents", "schemas", "../schemas", "git", "status_branch", "daemon")
+_ROOMS = (".", "core", "documents", "schemas", "../schemas", "git", "status_branch", "daemon")
+
+_Kind = TypeVar("_Kind")
 
 
 @cache
@@ -25,22 +28,23 @@ def _code() -> str:
     return digest.hexdigest()
 
 
-def load(file: Path) -> Any:
-    """Return what was saved; None where that cannot be used."""
+def load(file: Path, kind: type[_Kind]) -> _Kind | None:
+    """Return what was saved, of this kind; None where that cannot be used."""
     try:
         code, value = pickle.loads(file.read_bytes())  # noqa: S301 - only we write there
     except Exception:  # noqa: BLE001 - whatever is wrong with it, it is made again
         return None
-    return value if code == _code() else None
+    return value if code == _code() and isinstance(value, kind) else None
 
 
 def save(file: Path, value: Any) -> None:
-    """Write the checkpoint in one step; a full disk costs only time."""
-    part = file.with_suffix(".part")
+    """Write the checkpoint in one step, whoever else does at the same time; a full disk costs only time."""
+    part = ""
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
+        number, part = tempfile.mkstemp(prefix=file.name, suffix=".part", dir=file.parent)
+        with os.fdopen(number, "wb") as out:
             pickle.dump((_code(), value), out, protocol=pickle.HIGHEST_PROTOCOL)
-        part.replace(file)
+        Path(part).replace(file)
     except OSError:
-        part.unlink(missing_ok=True)
+        Path(part).unlink(missing_ok=True)

@@ -42,7 +42,7 @@ class Derivation:
         `allowed_signers` says whose signatures of approvals are believed; without it none is verified.
         """
         self._git, self._checkpoint, self._allowed_signers = git, checkpoint, allowed_signers
-        held: tuple[History, dict[str, Joint]] | None = load(checkpoint) if checkpoint is not None else None
+        held: tuple[History, dict[str, Joint]] | None = load(checkpoint, tuple) if checkpoint is not None else None
         usable = held is not None and held[0].head is not None and log.exists(git, held[0].head.sha)
         self.view, self._joints = held if held is not None and usable else (History(), {})
         self._saved = self.view.head.position if self.view.head else -1

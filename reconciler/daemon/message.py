@@ -26,7 +26,9 @@ def commit_message(states: Mapping[Key, PlacementState], happened: Mapping[Key, 
     runs = _runs(states, happened)
     lines = [line for key, events in happened.items() for event in events for line in _line(states[key], event)]
     body = ["", *lines] if lines else []
-    trailers = [f"Run: {name_of(run.key.namespace, run.key.name)}" for run in runs]
+    names = [name_of(run.key.namespace, run.key.name) for run in runs]
+    names += [name_of(key.namespace, one.name) for key, one in _archived(happened)]
+    trailers = [f"Run: {name}" for name in names]
     trailers += sorted({f"Snapshot: {run.pin.label}" for run in runs if run.pin})
     trailers += [f"Observed-Commit: {head}", f"Format: {FORMAT}"]
     return "\n".join([_subject(runs, happened), *body, "", *trailers]) + "\n"
@@ -42,11 +44,15 @@ def _runs(states: Mapping[Key, PlacementState], happened: Mapping[Key, tuple[Eve
     return [states[key].runs[run] for key, run in pairs]
 
 
+def _archived(happened: Mapping[Key, tuple[Event, ...]]) -> list[tuple[Key, RunArchived]]:
+    return [(key, one) for key, events in happened.items() for one in events if isinstance(one, RunArchived)]
+
+
 def _subject(runs: list[RunStatus], happened: Mapping[Key, tuple[Event, ...]]) -> str:
     if runs:
         more = f" (and {len(runs) - 1} more)" if len(runs) > 1 else ""
         return f"{runs[-1].key.name}: {_words(runs[-1])}{more}"
-    left = [event.name for events in happened.values() for event in events if isinstance(event, RunArchived)]
+    left = [one.name for _, one in _archived(happened)]
     if left:
         return f"{left[-1]}: archived" + (f" (and {len(left) - 1} more)" if len(left) > 1 else "")
     names = [key.name for key, events in happened.items() if events]

@@ -25,7 +25,7 @@ from reconciler.core.actions import (
     Withdraw,
 )
 from reconciler.core.answers import absorbed
-from reconciler.core.archive import archived, leaving
+from reconciler.core.archive import archive
 from reconciler.core.draft import Declarations, Waiting
 from reconciler.core.events import ClusterReported, Event
 from reconciler.core.identity import Identity
@@ -194,10 +194,10 @@ class Reconciler:
         if self.status is not None and self.status.commit == tip:
             self._guard.saw(tip)
             return self.status
-        known: store.Status | None = self.status or checkpoint.load(self._folded)
+        is_first, known = self.status is None, self.status or checkpoint.load(self._folded, store.Status)
         self.status = self._guard.read(tip, known)
-        if self.status is not known:
-            checkpoint.save(self._folded, self.status)
+        if is_first and self.status is not known:
+            self.keep()
         self._guard.saw(self.status.commit)
         self.mirror.settle()
         self._plans = {}
@@ -208,6 +208,11 @@ class Reconciler:
         for path in self.status.damaged:
             self._say_once("a file of the status branch was changed by somebody, and is written again", file=path)
         return self.status
+
+    def keep(self) -> None:
+        """Keep what is known of the status branch for the next process: it goes on from there."""
+        if self.status is not None:
+            checkpoint.save(self._folded, self.status)
 
     def _guarded(self, status: store.Status, head: str) -> store.Fleet:
         """Guard the history, and tell everybody on the status branch when it was rewritten."""
@@ -473,9 +478,9 @@ def _plan(
     """Absorb, plan, and let go of the runs that are over."""
     folded, heard = absorbed(state, outcomes, now)
     planned = plan(folded, declared, now)
-    kept, left = archived(state, planned.state, declared.view.removals, now)
-    recheck_at = now if leaving(kept, declared.view.removals) else planned.recheck_at
-    return replace(planned, state=kept, recheck_at=recheck_at), (*heard, *planned.events, *left)
+    left = archive(state, planned.state, declared.view.removals, now)
+    recheck_at = now if left.is_more else planned.recheck_at
+    return replace(planned, state=left.state, recheck_at=recheck_at), (*heard, *planned.events, *left.events)
 
 
 def _closed(

@@ -134,6 +134,7 @@ class Service:
         self._reconciler.closing = True
         with suppress(TemporaryError, HeldError):
             self._reconciler.run_pass()
+        self._reconciler.keep()
         logger.info("stopped")
 
 

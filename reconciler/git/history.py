@@ -133,14 +133,15 @@ def diff(git: Git, old: str, new: str) -> tuple[Change, ...]:
     return tuple(_change(raw, next(fields)) for raw in fields)
 
 
-def deleted(git: Git, tip: str, under: str, base: str | None = None) -> dict[str, str]:
+def deleted(git: Git, tip: str, under: str, base: str | None = None, *, saying: str = "") -> dict[str, str]:
     """Return the files in a folder that the first-parent history removed, each with the blob that it last was.
 
-    Shape:   `under` as in `listing`; with `base` only what was removed since.
+    Shape:   `under` as in `listing`; with `base` only what was removed since; `saying` is what the messages of the
+             removing commits match.
     Raises:  GitError.
     """
     limits = (check_sha(tip), *(("^" + check_sha(base),) if base else ()))
-    walk = ("--first-parent", "--diff-merges=first-parent", "--diff-filter=D", "--format=")
+    walk = ("--first-parent", "--diff-merges=first-parent", "--diff-filter=D", "--format=", f"--grep={saying}")
     fields = _fields(git.run("log", *_RAW, *walk, *limits, "--", under, timeout=_LONG))
     found: dict[str, str] = {}
     for field in fields:

@@ -8,6 +8,7 @@ README = "README.md"
 PROBLEMS = "problems.yaml"
 MEMBERS = "members.jsonl"
 RUNS = "runs"
+PLACEMENTS = "placements"
 EVENTS = "events.jsonl"
 RUN = "run.yaml"
 
@@ -24,7 +25,12 @@ def run_folder(run: RunStatus) -> str:
 
 def placement_folder(key: Key) -> str:
     """Return the folder of a placement."""
-    return f"placements/{scope(key.namespace)}/{key.name}"
+    return f"{PLACEMENTS}/{scope(key.namespace)}/{key.name}"
+
+
+def is_log(path: str) -> bool:
+    """Tell whether a file holds events."""
+    return path.endswith("/" + EVENTS)
 
 
 def placement_key(path: str) -> Key:

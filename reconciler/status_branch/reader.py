@@ -7,7 +7,7 @@ what is known where only we wrote since; the log of an archived run is in the hi
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from functools import reduce
 from typing import Any
@@ -28,6 +28,9 @@ from reconciler.status_branch.store import Fleet, Status
 ANY = Key(group="", kind="*", name="*")
 """Stands for every placement, where damage cannot be told to belong to one."""
 
+
+_OURS = "^Observed-Commit: "
+"""What the messages of our commits say, and those of other people do not."""
 
 _ARCHIVED = re.compile(rb'"event":"RunArchived",[^\n]*"uid":"([0-9a-f-]+)"')
 
@@ -66,11 +69,9 @@ def _read_all(git: Git, commit: str) -> Status:
     blobs = history.read_blobs(git, [*listing.values(), *own.values()])
     fleet = _fleet(commit, ours, blobs.get(own.get(layout.FLEET, "")))
     files = {path: blobs[blob] for path, blob in listing.items()}
-    logs = {path: data for path, data in files.items() if _is_log(path)}
-    left = _archived(git, commit, logs)
-    whole = {**{path: data for path, data in left.items() if _is_log(path)}, **logs}
-    states, digests, tampered = _states(whole)
-    tampered |= _set_back(git, commit, whole)
+    logs = store.logs_of({**files, **_from_history(git, commit, files)})
+    states, digests, tampered = _states(logs)
+    tampered |= _set_back(git, commit, logs)
     if fleet.format == FORMAT:
         tampered |= _touched(states, digests, files)
     return Status(
@@ -79,16 +80,11 @@ def _read_all(git: Git, commit: str) -> Status:
         observed=observed,
         time=time,
         placements=states,
-        logs=logs,
         files=files,
         members=_members(commit, blobs.get(own.get(layout.MEMBERS, ""))),
         digests=digests,
         tampered=tampered,
     )
-
-
-def _is_log(path: str) -> bool:
-    return path.endswith("/" + layout.EVENTS)
 
 
 # -- what the branch is for ------------------------------------------------------------------------------------------
@@ -137,7 +133,7 @@ def _members(commit: str, data: bytes | None) -> tuple[Identity, ...] | None:
 def _newest_of_ours(git: Git, commit: str) -> tuple[str, str, str]:
     """Return the newest commit that records a head, that head, and its time; people's commits record none."""
     form = "--format=%H%n%(trailers:key=Observed-Commit,valueonly,separator=%x20)%n%cI"
-    found = git.run("log", "-1", "--first-parent", "--grep=^Observed-Commit: ", form, commit, "--")
+    found = git.run("log", "-1", "--first-parent", f"--grep={_OURS}", form, commit, "--")
     lines = found.decode(errors="replace").splitlines() or ["", "", ""]
     return lines[0], lines[1].strip(), lines[2].strip()
 
@@ -157,10 +153,10 @@ def _read_on(git: Git, known: Status, commit: str) -> Status | None:
     files = store.with_changes(known.files, changed)
     logs = {path: blobs[blob] for path, blob in gone.items()} | {path: one for path, one in changed.items() if one}
     try:
-        states, digests = _appended(known, {path: data for path, data in logs.items() if _is_log(path)})
-    except ValueError:
+        states, digests = _appended(known, {path: data for path, data in logs.items() if layout.is_log(path)})
+    except Exception:  # noqa: BLE001 - a log that somebody edited may say anything
         return None
-    if _touched(states, digests, files):
+    if not _is_explained(changed, states) or _touched(states, digests, files, changed):
         return None
     fleet = _fleet(commit, commit, files.get(layout.FLEET))
     if (fleet.format, fleet.epoch) != (known.fleet.format, known.fleet.epoch):
@@ -172,11 +168,22 @@ def _read_on(git: Git, known: Status, commit: str) -> Status | None:
         observed=newest[0],
         time=newest[1],
         placements={**known.placements, **states},
-        logs={path: data for path, data in files.items() if _is_log(path)},
         files=files,
         members=_members(commit, files.get(layout.MEMBERS)),
         digests={**known.digests, **digests},
     )
+
+
+def _is_explained(changed: Mapping[str, bytes | None], states: Mapping[Key, PlacementState]) -> bool:
+    """Tell whether what changed of runs and placements is what goes with new events: `states` are theirs."""
+    held = {uid[:8] for state in states.values() for uid in state.runs}
+    archived = {uid[:8] for state in states.values() for uid in state.archived}
+    for path, data in changed.items():
+        if path.startswith(f"{layout.RUNS}/") and path.split("/")[-2] not in (archived if data is None else held):
+            return False
+        if path.startswith(f"{layout.PLACEMENTS}/") and (data is None or layout.placement_key(path) not in states):
+            return False
+    return True
 
 
 def _only_ours(git: Git, old: str, new: str) -> tuple[str, str] | None:
@@ -192,15 +199,15 @@ def _only_ours(git: Git, old: str, new: str) -> tuple[str, str] | None:
 
 
 def _appended(known: Status, logs: Mapping[str, bytes]) -> tuple[dict[Key, PlacementState], dict[Key, str]]:
-    """Fold what was appended to the logs of each placement; raises ValueError for anything else that befell a log."""
+    """Fold what was appended to the logs, by placement; raises ValueError for anything else that befell a log."""
     new: dict[Key, list[Line]] = {}
     for path, data in logs.items():
-        old = known.logs.get(path, b"")
+        old = known.files.get(path, b"")
         if not data.startswith(old):
             raise ValueError(f"{path} did not grow")
         new.setdefault(_owner(path, data), []).extend(_lines(data[len(old) :]))
     states, digests = {}, {}
-    for key, found in new.items():
+    for key, found in ((key, found) for key, found in new.items() if found):
         found.sort(key=lambda one: one[0].seq)
         state = known.placements.get(key, PlacementState(key=key))
         for event, _ in found:
@@ -271,14 +278,13 @@ def with_archived(git: Git, status: Status) -> Status:
     """Return the status with the archived runs, and their files, put back where they were; raises GitError."""
     if all(uid in state.runs for state in status.placements.values() for uid in state.archived):
         return status
-    files = _archived(git, status.commit, status.logs)
-    logs = {path: data for path, data in files.items() if _is_log(path)}
-    found = {run.uid: run for run in map(_folded, logs.values())}
+    files = _from_history(git, status.commit, status.files)
+    found = {run.uid: run for run in map(_folded, store.logs_of(files).values())}
     placements = {
         key: replace(state, runs={**{uid: found[uid] for uid in state.archived if uid in found}, **state.runs})
         for key, state in status.placements.items()
     }
-    return replace(status, placements=placements, logs={**logs, **status.logs}, files={**files, **status.files})
+    return replace(status, placements=placements, files={**status.files, **files})
 
 
 def _folded(log: bytes) -> RunStatus:
@@ -286,43 +292,48 @@ def _folded(log: bytes) -> RunStatus:
     return reduce(apply, rest, apply(None, first))
 
 
-def _archived(git: Git, commit: str, logs: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Return the files of runs that left the tree, as they were last; the logs of the placements tell which."""
-    folders = {uid[:8] for data in logs.values() for uid in _ARCHIVED.findall(data)}
+def _from_history(git: Git, commit: str, files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Return the files of archived runs as they were when they left the tree; the logs of the placements tell which."""
+    folders = {uid[:8] for data in store.logs_of(files).values() for uid in _ARCHIVED.findall(data)}
     if not folders:
         return {}
-    found = _deleted(git, commit).items()
-    blobs = {path: blob for path, blob in found if path.split("/")[-2].encode() in folders and path not in logs}
+    blobs = {path: one for path, one in _deleted(git, commit).items() if path.split("/")[-2].encode() in folders}
     held = history.read_blobs(git, blobs.values())
     return {path: held[blob] for path, blob in blobs.items()}
 
 
 def _deleted(git: Git, commit: str, base: str | None = None) -> dict[str, str]:
-    ours = (layout.EVENTS, layout.RUN)
-    found = history.deleted(git, commit, layout.RUNS, base)
-    return {path: blob for path, blob in found.items() if path.rpartition("/")[2] in ours}
+    """Return the files of runs that commits of ours removed, each with the blob that it last was."""
+    found = history.deleted(git, commit, layout.RUNS, base, saying=_OURS)
+    return {path: blob for path, blob in found.items() if path.rpartition("/")[2] in (layout.EVENTS, layout.RUN)}
 
 
 # -- what somebody else changed ---------------------------------------------------------------------------------------
 
 
 def _set_back(git: Git, tip: str, logs: Mapping[str, bytes]) -> dict[Key, str]:
-    """Find logs of which a commit of somebody else changed what was there, however well the rest folds."""
+    """Find logs of which a commit of somebody else changed what we had written, however well the rest folds."""
     found: dict[Key, str] = {}
     for commit, before in _foreign(git, tip):
-        changed = [one.path for one in history.diff(git, before, commit) if one.path.endswith("/" + layout.EVENTS)]
-        blobs = {one.path: one.blob or "" for one in history.listing(git, before) if one.path in changed}
-        held = history.read_blobs(git, blobs.values())
-        for path, blob in blobs.items():
-            if not logs.get(path, b"").startswith(held[blob]):
+        for path in (one.path for one in history.diff(git, before, commit) if layout.is_log(one.path)):
+            written = _as_written(git, tip, path)
+            if not logs.get(path, b"").startswith(written):
                 why = f"{path} was changed by commit {commit[:7]}, not by the daemon; take that back on the branch"
-                found.setdefault(_owner_or_any(path, held[blob]), f"StatusTampered: {why}")
+                found.setdefault(_owner_or_any(path, written), f"StatusTampered: {why}")
     return found
+
+
+def _as_written(git: Git, tip: str, path: str) -> bytes:
+    """Return a file as the newest commit of ours that changed it left it; empty where that removed it."""
+    ours = ("-1", "--first-parent", "--diff-merges=first-parent", f"--grep={_OURS}", "--format=%H")
+    commit = git.run("log", *ours, tip, "--", path).decode("ascii").strip()
+    blobs = [one.blob for one in history.listing(git, commit, path) if one.blob] if commit else []
+    return history.read_blobs(git, blobs)[blobs[0]] if blobs else b""
 
 
 def _foreign(git: Git, tip: str) -> list[tuple[str, str]]:
     """Return the commits that are not ours, each with its first parent."""
-    ours = ("--invert-grep", "--grep=^Observed-Commit: ")
+    ours = ("--invert-grep", f"--grep={_OURS}")
     rows = git.run("log", "--first-parent", *ours, "--format=%H %P", tip, "--").decode("ascii").splitlines()
     return [(words[0], words[1]) for words in map(str.split, rows) if len(words) > 1]
 
@@ -335,13 +346,17 @@ def _owner_or_any(path: str, data: bytes) -> Key:
 
 
 def _touched(
-    states: Mapping[Key, PlacementState], digests: Mapping[Key, str], files: Mapping[str, bytes]
+    states: Mapping[Key, PlacementState],
+    digests: Mapping[Key, str],
+    files: Mapping[str, bytes],
+    changed: Collection[str] | None = None,
 ) -> dict[Key, str]:
-    """Find placements whose stored status is not the fold of their log."""
+    """Find placements whose stored status is not the fold of their log; of runs only those where a file changed."""
+    folders = None if changed is None else {path.rpartition("/")[0] for path in changed}
     found = {}
     for key, state in states.items():
         try:
-            differing = [path for path, data in store.judged(state, digests[key]) if files.get(path) != data]
+            differing = [path for path, data in store.judged(state, digests[key], folders) if files.get(path) != data]
         except Exception as error:  # noqa: BLE001 - what somebody edited may fold to what cannot even be written
             found[key] = f"StatusTampered: the log of {key} says what cannot be: {error!r}"
             continue

@@ -6,7 +6,7 @@ a digest of all events of its placement.
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -71,7 +71,7 @@ class Fleet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """The status branch at one commit. `logs` are the event files as they are, by path.
+    """The status branch at one commit.
 
     `digests` are those of the events of each placement; `damaged` is what a person changed in files that are merely
     rendered, as it should be. `members` are who the member clusters are at the observed head; None: it is not said.
@@ -82,12 +82,16 @@ class Status:
     observed: str
     time: str
     placements: Mapping[Key, PlacementState]
-    logs: Mapping[str, bytes]
     files: Mapping[str, bytes]
     members: tuple[Identity, ...] | None = None
     digests: Mapping[Key, str] = field(default_factory=dict)
     tampered: Mapping[Key, str] = field(default_factory=dict)
     damaged: Mapping[str, bytes] = field(default_factory=dict)
+
+    @property
+    def logs(self) -> Mapping[str, bytes]:
+        """The event files as they are, by path."""
+        return logs_of(self.files)
 
     @property
     def is_outdated(self) -> bool:
@@ -160,14 +164,13 @@ def changed(
     members: tuple[Identity, ...] | None = None,
 ) -> Changed:
     """Return what a pass changes: logs grow, everything else is rendered anew where it may differ."""
-    files: dict[str, bytes | None] = dict(status.damaged)
+    files: dict[str, bytes | None] = {**status.damaged, **dict(_left(status, states, happened))}
     digests = dict(status.digests)
     for key, new in happened.items():
         if new:
             lines = [log_line(event) for event in new]
             digests[key] = extended(digests.get(key, ""), lines)
             files |= _logs(status, states[key], zip(new, lines, strict=True))
-            files |= dict(_left(status, states[key], new))
             files |= dict(_objects(states[key], new, digests[key]))
     files[layout.PROBLEMS] = render_problems(problems)
     files[layout.README] = dashboard.render(fleet.branch, states, problems, waiting)
@@ -182,16 +185,23 @@ def changed(
     )
 
 
-def _left(status: Status, state: PlacementState, new: Iterable[Event]) -> Iterator[tuple[str, bytes | None]]:
-    """Yield the files of archived runs, to be removed; a request's file may go back to an older run of the name."""
-    for event in new:
-        if isinstance(event, RunArchived):
-            run = status.placements[state.key].runs[event.uid]
-            for file in (layout.EVENTS, layout.RUN):
-                yield f"{layout.run_folder(run)}/{file}", None
-            yield from ((path, None) for path, _ in _requests(run))
-            others = (one for one in state.runs.values() if one.key == run.key)
-            yield from (request for one in others for request in _approvals(state, one))
+def _left(
+    status: Status, states: Mapping[Key, PlacementState], happened: Mapping[Key, tuple[Event, ...]]
+) -> Iterator[tuple[str, bytes | None]]:
+    """Yield the files of archived runs, to be removed; a request's file is that of another run of the name, if any."""
+    gone = [
+        status.placements[key].runs[event.uid]
+        for key, new in happened.items()
+        for event in new
+        if isinstance(event, RunArchived)
+    ]
+    for run in gone:
+        yield from ((f"{layout.run_folder(run)}/{file}", None) for file in (layout.EVENTS, layout.RUN))
+        yield from ((path, None) for path, _ in _requests(run))
+    names = {run.key for run in gone}
+    for state in states.values() if names else ():
+        for other in (one for one in state.runs.values() if one.key in names):
+            yield from _approvals(state, other)
 
 
 def _logs(status: Status, state: PlacementState, new: Iterable[tuple[Event, bytes]]) -> dict[str, bytes]:
@@ -199,7 +209,7 @@ def _logs(status: Status, state: PlacementState, new: Iterable[tuple[Event, byte
     for event, text in new:
         folder = layout.run_folder(state.runs[event.run]) if event.run else layout.placement_folder(state.key)
         path = f"{folder}/{layout.EVENTS}"
-        grown[path] = grown.get(path, status.logs.get(path, b"")) + text
+        grown[path] = grown.get(path, status.files.get(path, b"")) + text
     return grown
 
 
@@ -269,7 +279,6 @@ def after(
     fleet: Fleet,
 ) -> Status:
     """Return the status as it is once the files are on the branch, without reading them back."""
-    logs = {path: data for path, data in changed.files.items() if path.endswith("/" + layout.EVENTS)}
     return replace(
         status,
         commit=commit,
@@ -277,12 +286,16 @@ def after(
         observed=observed,
         time=time,
         placements=states,
-        logs=with_changes(status.logs, logs),
         files=with_changes(status.files, changed.files),
         digests=changed.digests,
         members=changed.members,
         damaged={},
     )
+
+
+def logs_of(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Return those of the files that hold events."""
+    return {path: data for path, data in files.items() if layout.is_log(path)}
 
 
 def with_changes(files: Mapping[str, bytes], changed: Mapping[str, bytes | None]) -> dict[str, bytes]:
@@ -313,10 +326,12 @@ def rendered_anew(status: Status) -> tuple[dict[str, bytes], Fleet]:
     return {path: data for path, data in files.items() if status.files.get(path) != data}, fleet
 
 
-def judged(state: PlacementState, digest: str) -> Iterator[tuple[str, bytes]]:
-    """Yield the files that must be what the events say."""
+def judged(state: PlacementState, digest: str, folders: Collection[str] | None = None) -> Iterator[tuple[str, bytes]]:
+    """Yield the files that must be what the events say; of the runs those in these folders (None: of all)."""
     for run in state.runs.values():
-        yield f"{layout.run_folder(run)}/{layout.RUN}", render_run(run)
+        folder = layout.run_folder(run)
+        if folders is None or folder in folders:
+            yield f"{folder}/{layout.RUN}", render_run(run)
     yield f"{layout.placement_folder(state.key)}/clusters.yaml", render_clusters(state, digest)
 
 
