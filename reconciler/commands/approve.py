@@ -103,7 +103,9 @@ def _gate(
     side = When.BEFORE if before else When.AFTER
     gate = next((one for one in found.gates_of(side) if one.task.type == "Approval"), None)
     if gate is None:
-        raise RefusedError(f"no approval is asked for {side} stage {stage} of run {name}")
+        there = any(one.task.type == "Approval" for one in found.gates)
+        other = f"; one is asked for on its other side: {'without ' if before else ''}--before" if there else ""
+        raise RefusedError(f"no approval is asked for {side} stage {stage} of run {name}{other}")
     if gate.opened_at is None:
         raise RefusedError(f"the gate {side} stage {stage} of run {name} is not open yet: an approval would not count")
     return run, found, gate

@@ -26,7 +26,7 @@ from reconciler.core.codec import decode_time
 from reconciler.core.conditions import timestamp
 from reconciler.core.events import Event
 from reconciler.core.model import Commit
-from reconciler.core.status import ClusterFacts, PlacementState, RunStatus, StageFacts, When
+from reconciler.core.status import ClusterFacts, PlacementState, Record, RunStatus, StageFacts, When
 from reconciler.core.view import Declared
 from reconciler.status_branch.dashboard import name_of
 
@@ -221,7 +221,12 @@ def _placement_rows(state: PlacementState, now: datetime) -> Iterator[tuple[str,
         if record is None:
             yield name, "<none>", "", "", "Refused" if state.refusal else "Scheduled"
         else:
-            yield name, str(record.index), record.run_name, age(record.started_at, now), str(record.reason or "Started")
+            yield name, _index(record), record.run_name, age(record.started_at, now), str(record.reason or "Started")
+
+
+def _index(record: Record) -> str:
+    """Return the index of what a cluster holds; nothing is left of what was or is being removed."""
+    return str(record.index) if record.hash else "<none>"
 
 
 def _cluster(subject: _Subject) -> Iterator[str]:
@@ -229,7 +234,7 @@ def _cluster(subject: _Subject) -> Iterator[str]:
     rows = [
         (
             name_of(key.namespace, key.name),
-            str(record.index),
+            _index(record),
             record.run_name,
             age(record.started_at, subject.now),
             _yes(record.complete_at is not None),

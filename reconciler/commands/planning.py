@@ -134,7 +134,7 @@ def _partings(before: PlacementState, planned: Plan, view: View) -> Iterator[Par
 def _rolled_back(run: RunStatus) -> Parting:
     back = {one.name: one.restores.index for stage in run.stages for one in stage.clusters if one.restores is not None}
     told = ", ".join(f"{name} to snapshot {index}" for name, index in back.items()) or "no cluster"
-    ended = f"; but {_told(run.end_message)}" if run.end is not None else "; nobody is asked"
+    ended = f"; but {_told(run.end_message)}" if run.end_message else "; nobody is asked" if back else ""
     what = f"by {run.key.name}, at once, last updated first: {told}{ended}"
     left = f"; left alone: {', '.join(run.pin.left)}" if run.pin is not None and run.pin.left else ""
     subject = ", ".join(run.annotations[PREFIX + "rollback-of"].split(", "))

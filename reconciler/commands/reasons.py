@@ -12,6 +12,7 @@ from reconciler.commands.nouns import noun_of
 from reconciler.commands.opening import Fleet
 from reconciler.commands.reading import find_run, hold_on
 from reconciler.commands.telling import approve_command, open_gates, start_command, state_word
+from reconciler.commands.undoing import can_go_back
 from reconciler.core.actions import Reason
 from reconciler.core.conditions import timestamp
 from reconciler.core.model import Commit, Key
@@ -57,7 +58,8 @@ def why_run(fleet: Fleet, kind: str, namespace: str, name: str) -> Answer | None
     if declared is not None:
         changed = declared.changed.time
         found = reasons_of_run(run, changed) if run is not None else unseen(fleet, declared)
-        reasons = (*held, *in_broken_file(fleet, declared), *found)
+        broken = tuple(in_broken_file(fleet, declared))
+        reasons = (*held, *broken, *(one for one in found if not broken or one.message != _STANDS_STILL))
     else:
         assert run is not None
         reasons = (*held, *(reasons_of_run(run) if run.reverts else _removed(fleet, run)))
@@ -110,23 +112,30 @@ def _removed(fleet: Fleet, run: RunStatus) -> Iterator[Because]:
         return
     by = _by(fleet, removal.commit)
     rollback = _rollback_of(fleet, run)
+    since = removal.commit.time
     if not any(cluster.started_at is not None for stage in run.all_stages for cluster in stage.clusters):
-        yield Because(message=f"{by} before it had started any cluster", since=run.ended_at)
+        yield Because(message=f"{by} before it had started any cluster", since=since)
     elif rollback is not None:
-        message = f"{by}, a revert: run {rollback.key.name} takes its clusters back"
-        yield Because(message=message, since=run.ended_at, command=why_command(run.key, rollback.key.name))
+        message = f"{by}, a revert: {_taken_back(rollback)}"
+        yield Because(message=message, since=since, command=why_command(run.key, rollback.key.name))
     elif run.uid in view.reverted and not _is_archived(fleet, run):
         message = f"{by}, a revert, and the daemon has not begun to go back yet"
-        yield Because(message=message, since=removal.commit.time, who=OPERATOR, command="reconciler serve")
+        yield Because(message=message, since=since, who=OPERATOR, command="reconciler serve")
     else:
         what = "after it was over and its file had gone before" if run.uid in view.reverted else "and not a revert"
-        yield Because(
-            message=f"{by}, a withdrawal {what}: nothing new starts, and clusters keep what they have",
-            since=run.ended_at,
-            who=ANYBODY_RUNS,
-            command=with_namespace(f"reconciler rollback {run.key.name}", run.key),
-        )
+        message = f"{by}, a withdrawal {what}: nothing new starts, and clusters keep what they have"
+        may_go_back = can_go_back(fleet, run)
+        command = with_namespace(f"reconciler rollback {run.key.name}", run.key) if may_go_back else ""
+        yield Because(message=message, since=since, who=ANYBODY_RUNS if may_go_back else "", command=command)
     yield from _in_flight(run)
+
+
+def _taken_back(rollback: RunStatus) -> str:
+    if rollback.end is End.SUPERSEDED:
+        return f"run {rollback.key.name} gave way, {rollback.end_message}"
+    if not any(stage.clusters for stage in rollback.stages):
+        return f"run {rollback.key.name} found no cluster to take back"
+    return f"run {rollback.key.name} takes its clusters back"
 
 
 def _is_archived(fleet: Fleet, run: RunStatus) -> bool:
@@ -224,8 +233,11 @@ def _stage(run: RunStatus, stage: StageFacts) -> Iterator[Because]:
     yield from found or [_stands_still(stage.ended_at or stage.updated_at or stage.started_at or run.started_at)]
 
 
+_STANDS_STILL = "the daemon has not gone on yet"
+
+
 def _stands_still(since: datetime | None) -> Because:
-    return Because(message="the daemon has not gone on yet", since=since, who=OPERATOR, command="reconciler serve")
+    return Because(message=_STANDS_STILL, since=since, who=OPERATOR, command="reconciler serve")
 
 
 def reason_of_gate(run: RunStatus, stage: StageFacts, gate: Gate) -> Because:

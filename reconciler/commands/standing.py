@@ -109,9 +109,13 @@ def _removed(fleet: Fleet, key: Key) -> Answer | None:
         return None
     held = while_held(hold_of(fleet, key))
     gone = f"its file was removed by commit {state.commit[:7]}"
-    left = sorted(one.cluster for one in state.records.values() if not one.is_empty)
+    members = fleet.derivation.view.clusters()
+    holding = sorted((one.cluster, one.uid) for one in state.records.values() if not one.is_empty)
+    left = [name for name, uid in holding if name in members and members[name].uid == uid]
+    departed = ", ".join(name for name, _ in holding if name not in left)
     if not left:
-        reason = Because(message=f"{gone}, and nothing of it is left on any member", since=state.removed_at)
+        kept = f"; {departed} left the fleet before and keep what they have" if departed else ""
+        reason = Because(message=f"{gone}, and nothing of it is left on any member{kept}", since=state.removed_at)
     elif delete_policy(state) == "Abandon":
         message = f"{gone}; its deleteStrategy is Abandon, so {', '.join(left)} keep what they have"
         reason = Because(message=message, since=state.removed_at)

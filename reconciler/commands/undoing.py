@@ -12,6 +12,7 @@ from reconciler.core.rollback import named
 from reconciler.core.status import ClusterFacts, Delivered, PlacementState, RunStatus
 from reconciler.errors import RefusedError
 from reconciler.git import history as log
+from reconciler.status_branch.layout import placement_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +50,16 @@ def way_back(fleet: Fleet, name: str, namespace: str) -> WayBack:
     newer = [one for one in state.runs.values() if one.started_at is not None and one.age > run.age]
     newer.sort(key=lambda one: one.age)
     return WayBack(run=run, index=before.index, newer=tuple(one.key.name for one in newer))
+
+
+def can_go_back(fleet: Fleet, run: RunStatus) -> bool:
+    """Tell whether a run that goes back from this one could be made now."""
+    try:
+        way_back(fleet, run.key.name, run.key.namespace)
+    except RefusedError:
+        return False
+    key = placement_of(run.key, run.placement)
+    return fleet.derivation.view.find(key.kind, key.namespace, key.name) is not None
 
 
 def _known(fleet: Fleet, name: str, namespace: str) -> tuple[RunStatus, PlacementState]:

@@ -1,4 +1,7 @@
-"""What an edit may not do, compared with the last version of the object that counted."""
+"""What an edit may not do, compared with the last version of the object that counted.
+
+An approval may be put right until it is accepted; what was accepted stays so, whatever becomes of the file.
+"""
 
 import json
 from collections.abc import Iterator
@@ -7,7 +10,6 @@ from reconciler.core.model import KINDS, Body, Document, Problem
 
 _FROZEN = {
     "Run": ("placementName", "resourceSnapshotIndex", "stagedRolloutStrategyName"),
-    "Approval": ("parentStageRollout", "targetStage"),
     "Override": ("placement",),
 }
 _FORBIDDEN = {("Initialize", "Stop"), ("Run", "Initialize"), ("Stop", "Initialize")}

@@ -237,12 +237,6 @@ def placed(**spec) -> str:
             run("a", state="Initialize"),
             "invalid state transition: cannot transition from Stop to Initialize",
         ),
-        (
-            "approvals",
-            manifests.approval("a", spec={"parentStageRollout": "r", "targetStage": "s"}),
-            manifests.approval("a", spec={"parentStageRollout": "r", "targetStage": "t"}),
-            "targetStage is immutable",
-        ),
         ("overrides", manifests.override(), manifests.override(placement={"name": "web"}), "placement is immutable"),
         ("placements", placed(), placed(policy=None), "policy cannot be removed once set"),
         (

@@ -350,3 +350,12 @@ def test_an_approval_that_came_with_a_newer_run_is_not_accepted_by_the_older_one
     asking.commits({"runs/web-2.yaml": run("web-2"), "approvals/web-1-canary.json": text})
     asking.passes()
     assert (asking.gate("web-1", "canary").approval, asking.run("web-1").end) == (None, "Superseded")
+
+
+def test_an_approval_with_a_wrong_target_may_be_put_right(asking: World):
+    asking.approves("web-1", "canary", spec={"targetStage": "prod", "parentStageRollout": "web-1"})
+    asking.passes()
+    assert refusal(asking).startswith("WrongTarget")
+    asking.approves("web-1", "canary", spec={"targetStage": "canary", "parentStageRollout": "web-1"})
+    asking.passes()
+    assert (asking.run("web-1").end, asking.problems()) == ("Succeeded", [])
