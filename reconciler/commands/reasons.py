@@ -85,12 +85,12 @@ def in_broken_file(fleet: Fleet, declared: Declared) -> Iterator[Because]:
 
 def unseen(fleet: Fleet, declared: Declared) -> Iterator[Because]:
     """Say why the daemon has not recorded something that the watched branch holds."""
+    if holds(fleet):
+        return  # which is told first, and is why
     where = f"it came with commit {_commit(declared.created)}"
     if fleet.status is None:
         yield Because(message=f"{where}, and there is no status branch yet", who=OPERATOR, command="reconciler init")
         return
-    if holds(fleet):
-        return  # which is told first, and is why
     seen = fleet.status.observed[:7]
     yield Because(
         message=f"{where}, and the daemon has seen {fleet.branch} up to {seen} only: is it running?",
