@@ -28,7 +28,7 @@ def describe(
     from reconciler.commands.describing import describe_lines  # noqa: PLC0415
 
     asked, wanted = reading.split(noun, name)
-    fleet = reading.open_reading(where.repo, where.branch, where.status_branch, offline=where.offline)
+    fleet = reading.open_reading(where)
     fleet = fleet.whole() if everything else fleet
     place = reading.place(asked, namespace)
     found = [one for one in objects.items(fleet, asked, everything=everything) if one.name == wanted]

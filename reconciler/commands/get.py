@@ -9,7 +9,6 @@ from reconciler.commands import options
 
 if TYPE_CHECKING:
     from reconciler.commands.nouns import Noun
-    from reconciler.commands.opening import Fleet
     from reconciler.commands.showing import Look
     from reconciler.settings import Settings
 
@@ -46,13 +45,14 @@ def get(
     """Show objects of the fleet, as kubectl would show them; clusters are asked what they run, given settings."""
     from reconciler.commands import showing  # noqa: PLC0415
     from reconciler.commands.nouns import DEFAULT_NAMESPACE, PROBLEMS, selector_of  # noqa: PLC0415
+    from reconciler.commands.reading import open_reading  # noqa: PLC0415
 
     look = showing.Look(
         output=options.one_of("-o", output, _OUTPUTS), labels=show_labels, headless=no_headers, events=watch_events
     )
     if what[0].lower() in PROBLEMS:
         _check_problems(what, output, anything_else=watch or bool(selector))
-        return showing.show_problems(_open(where), look)
+        return showing.show_problems(open_reading(where), look)
     questions, selected = _questions(what), selector_of(selector)
     _check(questions, look, elsewhere=bool(selector) or all_namespaces, watch=watch)
     queries = [
@@ -67,16 +67,10 @@ def get(
         for asked, names in questions
         for noun, settings in (asked_noun(asked, settings_file, members, where.repo),)
     ]
-    fleet = _open(where)
+    fleet = open_reading(where)
     if watch:
         return showing.watch(fleet, queries[0], look, where.repo, offline=where.offline)
     return showing.show(fleet, queries, look)
-
-
-def _open(where: options.Reading) -> "Fleet":
-    from reconciler.commands.reading import open_reading  # noqa: PLC0415
-
-    return open_reading(where.repo, where.branch, where.status_branch, offline=where.offline)
 
 
 def _check_problems(what: list[str], output: str, *, anything_else: bool) -> None:

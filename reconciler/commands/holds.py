@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from reconciler.commands import present
 from reconciler.commands.opening import Fleet
 from reconciler.core import codec
-from reconciler.core.model import Key, Problem
+from reconciler.core.model import Key, Problem, placement_of
 from reconciler.daemon import guards
 from reconciler.daemon.rewrites import acknowledgement
 from reconciler.documents import yaml
@@ -56,7 +56,7 @@ def hold_of(fleet: Fleet, placement: Key | None) -> Hold | None:
 
 def hold_of_run(fleet: Fleet, run: Key, placement: str) -> Hold | None:
     """Return what holds the placement that a run rolls out; None: nothing does."""
-    return hold_of(fleet, layout.placement_of(run, placement))
+    return hold_of(fleet, placement_of(run, placement))
 
 
 def warn_of_holds(fleet: Fleet, known: Iterable[Hold] = ()) -> tuple[Hold, ...]:

@@ -24,7 +24,7 @@ from reconciler.core.conditions import (
     timestamp,
 )
 from reconciler.core.identity import child_uid
-from reconciler.core.model import PREFIX, Approval, Key, Problem, Run
+from reconciler.core.model import PREFIX, Approval, Key, Problem, Run, placement_of
 from reconciler.core.status import Gate, PlacementState, RunStatus, StageFacts
 from reconciler.core.view import Declared
 from reconciler.daemon.findings import Meant, findings, meant_by
@@ -130,13 +130,13 @@ def _runs(fleet: Fleet, noun: Noun, everything: bool) -> Iterator[Item]:
 
 
 def _is_tampered(fleet: Fleet, run: Declared) -> bool:
-    key = layout.placement_of(run.key, cast("Run", run.value).placement)
+    key = placement_of(run.key, cast("Run", run.value).placement)
     return fleet.status is not None and (key in fleet.status.tampered or reader.ANY in fleet.status.tampered)
 
 
 def _recorded(fleet: Fleet, run: Declared) -> dict[str, Any]:
     """Return the status of a run as the branch has it written, where its events cannot be trusted to tell it."""
-    path = f"runs/{layout.scope(run.key.namespace)}/{run.key.name}/{run.uid[:8]}/run.yaml"
+    path = f"{layout.run_folder(run)}/{layout.RUN}"
     data = fleet.status.files.get(path, b"") if fleet.status is not None else b""
     body: Any = next((one.value for one in yaml.read(path, data).documents), {})
     status = body.get("status") if isinstance(body, dict) else None

@@ -82,7 +82,7 @@ def _open(where: options.Reading, ref: str) -> _Where:
 
     if not ref and _is_plain_folder(Path(where.repo)):
         return _alone(Path(where.repo))
-    fleet = open_reading(where.repo, where.branch, where.status_branch, offline=where.offline, tell_holds=False)
+    fleet = open_reading(where, tell_holds=False)
     refuse_held(fleet, "nothing can be foreseen")
     held = {one.subject: str(one) for one in warn_of_holds(fleet)}
     view, git = fleet.derivation.view, fleet.source.git

@@ -12,7 +12,7 @@ from typing import cast
 from reconciler.core.clearing import delete_policy
 from reconciler.core.draft import Declarations
 from reconciler.core.events import RunSeen, RunSuperseded, RunWithdrawn
-from reconciler.core.model import PREFIX, Body, Key, Problem, Run
+from reconciler.core.model import PREFIX, Body, Key, Problem, Run, placement_of
 from reconciler.core.rollout import Plan, plan
 from reconciler.core.selection import canonical
 from reconciler.core.status import Pin, PinnedCluster, PlacementState, Record, RunStatus, Snapshot, State
@@ -21,7 +21,7 @@ from reconciler.daemon.proposal import NOT_YET
 from reconciler.daemon.untimely import untimely
 from reconciler.delivery.base import key_of
 from reconciler.errors import PermanentError
-from reconciler.status_branch import layout, store
+from reconciler.status_branch import store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +156,7 @@ def _removed(state: PlacementState, view: View) -> Parting:
 def _by_placement(view: View) -> dict[Key, list[Declared]]:
     found: dict[Key, list[Declared]] = {}
     for one in view.runs():
-        found.setdefault(layout.placement_of(one.key, cast("Run", one.value).placement), []).append(one)
+        found.setdefault(placement_of(one.key, cast("Run", one.value).placement), []).append(one)
     return found
 
 
@@ -308,7 +308,7 @@ def _names(bodies: Mapping[Key, Body], keys: Iterable[Key]) -> tuple[str, ...]:
 def untimely_in(view: View, status: store.Status | None, paths: Iterable[str]) -> tuple[Problem, ...]:
     """Return what is wrong with approvals of the change that come too early to count."""
     wanted = set(paths)
-    runs = [run for state in (status.placements.values() if status is not None else ()) for run in state.runs.values()]
+    runs = status.runs if status is not None else ()
     return tuple(one for one in untimely(view, runs) if one.path in wanted)
 
 

@@ -12,6 +12,7 @@ from reconciler.commands.holds import Hold, hold_of_run, holds, warn_of_holds
 from reconciler.commands.nouns import DEFAULT_NAMESPACE, NOUNS, Noun, noun_of
 from reconciler.commands.objects import items
 from reconciler.commands.opening import Fleet, lost_status, open_fleet
+from reconciler.commands.options import Reading
 from reconciler.core.model import Run, parse_duration
 from reconciler.core.status import RunStatus
 from reconciler.core.view import Declared
@@ -22,9 +23,9 @@ from reconciler.status_branch import reader
 _POLL_SECONDS = 2.0
 
 
-def open_reading(repo: str, branch: str, status_branch: str, *, offline: bool, tell_holds: bool = True) -> Fleet:
+def open_reading(where: Reading, *, tell_holds: bool = True) -> Fleet:
     """Open a repository; say so where nothing keeps a status in it, or something is held; raises as `open_fleet`."""
-    fleet = open_fleet(repo, branch, status_branch, offline=offline)
+    fleet = open_fleet(where.repo, where.branch, where.status_branch, offline=where.offline)
     if fleet.status is None and not fleet.lost:
         present.warn("no status branch yet: reconciler init")
     if tell_holds:
@@ -120,13 +121,16 @@ def run_named(word: str, namespace: str) -> tuple[Noun, str, str]:
     return noun, place(noun, namespace), name
 
 
+def knowing(fleet: Fleet, noun: Noun, namespace: str, name: str) -> Fleet:
+    """Return the fleet that knows a run: where its file is gone, with those that left the status tree."""
+    return fleet if fleet.derivation.view.find(noun.kind, namespace, name) is not None else fleet.whole()
+
+
 def find_run(fleet: Fleet, noun: Noun, namespace: str, name: str) -> tuple[Declared | None, RunStatus | None]:
     """Return a run as declared and as recorded: the declared one's own record, else the newest of that name."""
-    declared = fleet.derivation.view.find(noun.kind, namespace, name)
-    fleet = fleet if declared is not None else fleet.whole()
-    states = fleet.status.placements.values() if fleet.status is not None else ()
-    runs = [run for state in states for run in state.runs.values()]
-    runs = [run for run in runs if (run.key.kind, run.key.namespace, run.key.name) == (noun.kind, namespace, name)]
+    declared, fleet = fleet.derivation.view.find(noun.kind, namespace, name), knowing(fleet, noun, namespace, name)
+    known = fleet.status.runs if fleet.status is not None else ()
+    runs = [run for run in known if (run.key.kind, run.key.namespace, run.key.name) == (noun.kind, namespace, name)]
     if declared is not None:
         return declared, next((run for run in runs if run.uid == declared.uid), None)
     return None, max(runs, key=lambda run: run.position, default=None)

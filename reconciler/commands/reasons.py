@@ -10,7 +10,7 @@ from datetime import datetime
 from reconciler.commands.holds import Hold, holds
 from reconciler.commands.nouns import noun_of
 from reconciler.commands.opening import Fleet
-from reconciler.commands.reading import find_run, hold_on
+from reconciler.commands.reading import find_run, hold_on, knowing
 from reconciler.commands.telling import approve_command, open_gates, start_command, state_word
 from reconciler.commands.undoing import can_go_back
 from reconciler.core.actions import Reason
@@ -50,10 +50,10 @@ class Answer:
 
 def why_run(fleet: Fleet, kind: str, namespace: str, name: str) -> Answer | None:
     """Say why a run is where it is; None when nobody knows one of that name."""
+    fleet = knowing(fleet, noun_of(kind), namespace, name)
     declared, run = find_run(fleet, noun_of(kind), namespace, name)
     if declared is None and run is None:
         return None
-    fleet = fleet if declared is not None else fleet.whole()
     held = while_held(hold_on(fleet, noun_of(kind), namespace, name)) if run is None or run.end is None else ()
     if declared is not None:
         changed = declared.changed.time

@@ -62,7 +62,7 @@ def replay(
     whole = len(kept) == len(log)
     if not (check and whole):
         return OK
-    return _compare(status, f"{folder}/run.yaml", rendered) or _untouched(status, found)
+    return _compare(status, f"{folder}/{layout.RUN}", rendered) or _untouched(status, found)
 
 
 def _moment(text: str) -> "datetime | None":
@@ -95,7 +95,7 @@ def _folder(status: "Status", run: str, namespace: str) -> str | None:
     from reconciler.status_branch import layout, reader  # noqa: PLC0415
 
     name, _, uid = run.partition("@")
-    start = f"runs/{layout.scope(namespace)}/{name}/"
+    start = f"{layout.RUNS}/{layout.scope(namespace)}/{name}/"
     logs = {path.rpartition("/")[0]: data for path, data in status.logs.items() if path.startswith(start)}
     found = [folder for folder in logs if folder.removeprefix(start).startswith(uid[:8])]
 
@@ -154,9 +154,9 @@ def _compare(status: "Status", path: str, rendered: bytes) -> int:
 def _untouched(status: "Status", run: "RunStatus") -> int:
     """Say whether an event was edited in what `run.yaml` does not show."""
     from reconciler.commands import FAILED, OK, present  # noqa: PLC0415
-    from reconciler.status_branch import layout  # noqa: PLC0415
+    from reconciler.core.model import placement_of  # noqa: PLC0415
 
-    why = status.tampered.get(layout.placement_of(run.key, run.placement))
+    why = status.tampered.get(placement_of(run.key, run.placement))
     if why is None:
         return OK
     present.warn(f"error: {why}")

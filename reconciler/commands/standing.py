@@ -25,7 +25,7 @@ from reconciler.core.conditions import approval_kind
 from reconciler.core.model import PLACEMENT_GROUP, Approval, Key
 from reconciler.core.reverts import reverted_ids
 from reconciler.core.status import Gate, PlacementState, RunStatus, Snapshot, StageFacts
-from reconciler.core.view import Declared
+from reconciler.core.view import Declared, is_member
 
 # -- a cluster -------------------------------------------------------------------------------------------------------
 
@@ -110,9 +110,9 @@ def _removed(fleet: Fleet, key: Key) -> Answer | None:
     held = while_held(hold_of(fleet, key))
     gone = f"its file was removed by commit {state.commit[:7]}"
     members = fleet.derivation.view.clusters()
-    holding = sorted((one.cluster, one.uid) for one in state.records.values() if not one.is_empty)
-    left = [name for name, uid in holding if name in members and members[name].uid == uid]
-    departed = ", ".join(name for name, _ in holding if name not in left)
+    holding = sorted((one for one in state.records.values() if not one.is_empty), key=lambda one: one.cluster)
+    left = [one.cluster for one in holding if is_member(members, one)]
+    departed = ", ".join(one.cluster for one in holding if one.cluster not in left)
     if not left:
         kept = f"; {departed} left the fleet before and keep what they have" if departed else ""
         reason = Because(message=f"{gone}, and nothing of it is left on any member{kept}", since=state.removed_at)
@@ -244,11 +244,9 @@ def why_approval(fleet: Fleet, kind: str, namespace: str, name: str) -> Answer |
 
 def _gates_named(fleet: Fleet, kind: str, namespace: str, name: str) -> list[tuple[RunStatus, StageFacts, Gate]]:
     """Return the gates whose approval may have the name."""
-    states = fleet.status.placements.values() if fleet.status is not None else ()
-    runs = (run for state in states for run in state.runs.values())
     return [
         (run, stage, gate)
-        for run in runs
+        for run in (fleet.status.runs if fleet.status is not None else ())
         if approval_kind(run.key) == kind and run.key.namespace == namespace
         for stage in run.stages
         for gate in stage.gates

@@ -33,7 +33,7 @@ def tree(
 
     limit = reading.parse_timeout(timeout) if timeout else None
     noun, namespace, run = reading.run_named(run, namespace)
-    fleet = reading.open_reading(where.repo, where.branch, where.status_branch, offline=where.offline, tell_holds=watch)
+    fleet = reading.open_reading(where, tell_holds=watch)
     if reading.find_run(fleet, noun, namespace, run) == (None, None):
         return reading.not_found(fleet, noun, run, namespace)
     if not watch:
@@ -85,11 +85,11 @@ def _lines(course: "Iterator[Fleet]", noun: "Noun", namespace: str, name: str) -
 
     last = 0
     for fleet in course:
-        declared, found = reading.find_run(fleet, noun, namespace, name)
-        status = fleet.status if declared is not None else fleet.whole().status
-        if found is None or status is None:
+        known = reading.knowing(fleet, noun, namespace, name)
+        _, found = reading.find_run(known, noun, namespace, name)
+        if found is None or known.status is None:
             continue
-        fresh = [event for event in telling.log_of(status, found) if event.seq > last]
+        fresh = [event for event in telling.log_of(known.status, found) if event.seq > last]
         present.say(*(telling.event_line(event, found) for event in fresh))
         last = max((event.seq for event in fresh), default=last)
         code = _ended(found)

@@ -7,12 +7,12 @@ from itertools import count
 from reconciler.commands.opening import Fleet
 from reconciler.commands.reading import elsewhere, find_run, run_noun
 from reconciler.commands.writing import status_of
-from reconciler.core.model import Key
+from reconciler.core.model import Key, placement_of
 from reconciler.core.rollback import named
 from reconciler.core.status import ClusterFacts, Delivered, PlacementState, RunStatus
+from reconciler.core.view import is_member
 from reconciler.errors import RefusedError
 from reconciler.git import history as log
-from reconciler.status_branch.layout import placement_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +80,7 @@ def _held_before(fleet: Fleet, run: RunStatus, state: PlacementState) -> dict[st
     found: dict[str, Delivered | None] = {}
     for stage in run.stages:
         for cluster in stage.clusters:
-            there = cluster.name in members and members[cluster.name].uid == cluster.uid
+            there = is_member(members, cluster)
             if there and cluster.started_at is not None:
                 found[cluster.name] = cluster.before
             elif there and (delivered := _delivered(state, cluster)) is not None:

@@ -81,8 +81,7 @@ def _of_branch(repo: str, branch: str, status_branch: str, *, offline: bool) -> 
     view = fleet.derivation.view
     head = view.head.sha if view.head is not None else ""
     found = tuple(outside(others(fleet.source.git, head)))
-    states = fleet.status.placements.values() if fleet.status is not None else ()
-    early = tuple(untimely(view, (run for state in states for run in state.runs.values())))
+    early = tuple(untimely(view, fleet.status.runs if fleet.status is not None else ()))
     return _Judged(view=view, what=f"{branch} at {head[:7]}", outside=found, early=early, count=_objects(view))
 
 

@@ -38,7 +38,7 @@ def wait(
     else:
         noun, wanted = reading.split(what, name)
     target = _Target(noun, reading.place(noun, namespace), wanted, goal)
-    fleet = reading.open_reading(where.repo, where.branch, where.status_branch, offline=where.offline)
+    fleet = reading.open_reading(where)
     if target.find(fleet) is None:
         return reading.not_found(fleet, noun, wanted, reading.place(noun, namespace))
     for now in reading.follow(fleet, where.repo, offline=where.offline, timeout=limit):

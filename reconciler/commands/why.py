@@ -39,7 +39,7 @@ def why(
     else:
         noun, wanted = reading.split(what, name)
     place = reading.place(noun, namespace)
-    fleet = reading.open_reading(where.repo, where.branch, where.status_branch, offline=where.offline, tell_holds=False)
+    fleet = reading.open_reading(where, tell_holds=False)
     answer = _answer(fleet, noun, place, wanted)
     there = answer is not None
     if answer is None:

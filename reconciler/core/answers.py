@@ -4,15 +4,9 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from reconciler.core.actions import ObjectResult, Outcome, Reason
-from reconciler.core.events import (
-    ClusterReported,
-    Event,
-    WithdrawalReported,
-)
+from reconciler.core.events import ClusterReported, Event, WithdrawalReported
 from reconciler.core.fold import apply_to_placement
-from reconciler.core.status import (
-    PlacementState,
-)
+from reconciler.core.status import PlacementState
 
 _RESULTS = 100
 """How many objects of a cluster are told apart, as upstream."""

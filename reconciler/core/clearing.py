@@ -3,13 +3,10 @@
 from datetime import datetime
 
 from reconciler.core.conditions import timestamp
-from reconciler.core.draft import Draft, Waiting, is_member, take_over
-from reconciler.core.events import (
-    WithdrawalStarted,
-)
-from reconciler.core.status import (
-    PlacementState,
-)
+from reconciler.core.draft import Draft, Waiting, take_over
+from reconciler.core.events import WithdrawalStarted
+from reconciler.core.status import PlacementState
+from reconciler.core.view import is_member
 
 
 def clear_removed_placement(draft: Draft) -> None:

@@ -1,24 +1,15 @@
 """A plan in the making: what it is made from, and the state as it will be, event by event."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 from reconciler.core.approvals import Candidate
-from reconciler.core.events import (
-    ClusterTaken,
-    Event,
-)
+from reconciler.core.events import ClusterTaken, Event
 from reconciler.core.fold import apply_to_placement
 from reconciler.core.model import Commit
-from reconciler.core.status import (
-    ClusterFacts,
-    PlacementState,
-    Record,
-    RunStatus,
-)
-from reconciler.core.view import Declared, View
+from reconciler.core.status import PlacementState, RunStatus
+from reconciler.core.view import View
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,9 +82,3 @@ def take_over(draft: Draft, cluster: str, by: str) -> None:
         if other != by:
             for stage, _ in list(draft.run(other).in_flight_on(cluster)):
                 draft.emit(ClusterTaken, run=other, stage=stage, cluster=cluster, by=by)
-
-
-def is_member(members: Mapping[str, Declared], cluster: ClusterFacts | Record) -> bool:
-    """Tell whether a cluster still is the member of its name."""
-    name = cluster.cluster if isinstance(cluster, Record) else cluster.name
-    return name in members and members[name].uid == cluster.uid

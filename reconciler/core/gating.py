@@ -6,20 +6,10 @@ from datetime import timedelta
 from reconciler.core.approvals import Candidate, Evidence, judge
 from reconciler.core.conditions import approval_kind, request_name
 from reconciler.core.draft import Draft
-from reconciler.core.events import (
-    ApprovalRefused,
-    GateOpened,
-    GatePassed,
-)
+from reconciler.core.events import ApprovalRefused, GateOpened, GatePassed
 from reconciler.core.gates import GATES, GateView
 from reconciler.core.identity import child_uid
-from reconciler.core.status import (
-    Gate,
-    RunStatus,
-    StageFacts,
-    State,
-    When,
-)
+from reconciler.core.status import ApprovalFact, Gate, RunStatus, StageFacts, State, When
 
 _CLOCKS_RECHECKED = timedelta(minutes=1)
 """How long a wait holds, once more, where clocks disagreed."""
@@ -70,14 +60,17 @@ def _judge_gate(draft: Draft, uid: str, number: int, gate: Gate) -> None:
         return
     verdict = GATES[gate.task.type](view)
     if verdict.passed:
-        facts = {"stage": number, "when": gate.when, "type": gate.task.type}
-        draft.emit(GatePassed, run=uid, **facts, approval=verdict.approval)
+        _pass(draft, uid, number, gate, verdict.approval)
         return
     if verdict.refused != gate.refused and gate.task.type == "Approval":
         draft.emit(ApprovalRefused, run=uid, stage=number, when=gate.when, message=verdict.refused)
     if verdict.recheck_at is not None:
         draft.rechecks.append(verdict.recheck_at)
     _say_what_gate_waits_for(draft, run, stage, replace(gate, refused=verdict.refused))
+
+
+def _pass(draft: Draft, uid: str, number: int, gate: Gate, approval: ApprovalFact | None) -> None:
+    draft.emit(GatePassed, run=uid, stage=number, when=gate.when, type=gate.task.type, approval=approval)
 
 
 def _evidence(draft: Draft, run: RunStatus, candidates: tuple[Candidate, ...]) -> Evidence:
@@ -100,8 +93,7 @@ def accept_what_came_before(draft: Draft, uid: str, position: int) -> None:
         if gate.request and gate.opened_at is not None and gate.passed_at is None:
             found = judge(run, stage, gate, _evidence(draft, run, candidates))
             if found.accepted is not None:
-                facts = {"stage": run.current, "when": gate.when, "type": gate.task.type}
-                draft.emit(GatePassed, run=uid, **facts, approval=found.accepted)
+                _pass(draft, uid, run.current, gate, found.accepted)
 
 
 def _say_what_gate_waits_for(draft: Draft, run: RunStatus, stage: StageFacts, gate: Gate) -> None:

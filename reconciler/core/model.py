@@ -556,3 +556,9 @@ def kind_of(key: Key) -> Kind | None:
 
 RESOURCES = "resources"
 FOLDERS = ("clusters", "placements", "overrides", "strategies", "runs", "approvals", RESOURCES)
+
+
+def placement_of(run: Key, name: str) -> Key:
+    """Return the key of the placement that a run names."""
+    kind = "ResourcePlacement" if run.namespace else "ClusterResourcePlacement"
+    return Key(group=run.group, kind=kind, namespace=run.namespace, name=name)

@@ -16,7 +16,7 @@ from reconciler.core.status import (
     Record,
     RunStatus,
 )
-from reconciler.core.view import View
+from reconciler.core.view import View, is_member
 
 _LONGEST_NAME = 63
 
@@ -131,8 +131,7 @@ def _ways_back(
     """Yield each cluster whose newest writer was reverted, last updated first, with what it returns to."""
     members = view.clusters()
     for record in sorted(state.records.values(), key=lambda one: one.seq, reverse=True):
-        there = record.cluster in members and members[record.cluster].uid == record.uid
-        if not there or _writer(state, record.cluster, record.run, record.seq)[0] not in ever:
+        if not is_member(members, record) or _writer(state, record.cluster, record.run, record.seq)[0] not in ever:
             continue
         target = _before(state, record, ever) or (_present(state, commit) if record.hash else None)
         if target is not None:

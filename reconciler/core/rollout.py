@@ -11,7 +11,7 @@ from typing import cast
 
 from reconciler.core.actions import Action, Deliver, Observe, Target, Withdraw
 from reconciler.core.clearing import clear_removed_placement
-from reconciler.core.draft import Declarations, Draft, Waiting, in_order, is_member, take_over
+from reconciler.core.draft import Declarations, Draft, Waiting, in_order, take_over
 from reconciler.core.events import (
     ClusterDeparted,
     ClusterOverdue,
@@ -42,6 +42,7 @@ from reconciler.core.status import (
     State,
     When,
 )
+from reconciler.core.view import is_member
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,8 +203,9 @@ def _start_newest(draft: Draft) -> None:
         if newest is not None and run.age <= newest.age:
             return
         if _may_start(draft, run):
+            since = _acts_from(draft, run)
             for older in in_order(draft.state):
-                accept_what_came_before(draft, older, _acts_from(draft, run))
+                accept_what_came_before(draft, older, since)
             draft.emit(RunStarted, run=uid, deletions=_deletions(draft, cast("Pin", run.pin)))
             _supersede_older(draft, run)
             return

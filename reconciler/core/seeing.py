@@ -17,11 +17,8 @@ from reconciler.core.events import (
     SnapshotMade,
 )
 from reconciler.core.gating import accept_what_came_before
-from reconciler.core.model import Placement, Run
-from reconciler.core.status import (
-    FORMAT,
-    RunStatus,
-)
+from reconciler.core.model import Placement, Run, placement_of
+from reconciler.core.status import FORMAT, RunStatus
 from reconciler.core.view import Declared
 
 
@@ -29,13 +26,12 @@ def see_placement(draft: Draft) -> None:
     """Note what became of the placement, its snapshots and policies, and which clusters it chooses."""
     view, state = draft.declared.view, draft.state
     found = view.find(state.key.kind, state.key.namespace, state.key.name)
+    is_gone = found is None or found.uid != state.uid
+    if is_gone and state.uid and state.removed_at is None:
+        draft.emit(PlacementRemoved, commit=_removed_by(draft, state.uid))
     if found is None:
-        if state.uid and state.removed_at is None:
-            draft.emit(PlacementRemoved, commit=_removed_by(draft, state.uid))
         return
-    if state.uid != found.uid:
-        if state.uid and state.removed_at is None:
-            draft.emit(PlacementRemoved, commit=_removed_by(draft, state.uid))
+    if is_gone:
         draft.emit(
             PlacementSeen,
             format=FORMAT,
@@ -79,13 +75,10 @@ def _schedule(draft: Draft, found: Declared) -> None:
 
 def declared_runs(draft: Draft) -> list[Declared]:
     """Return the runs of the placement that the repository holds, oldest first."""
-    key = draft.state.key
     runs = [
         one
         for one in draft.declared.view.runs()
-        if one.key.namespace == key.namespace
-        and bool(one.key.namespace) == (key.kind == "ResourcePlacement")
-        and cast("Run", one.value).placement == key.name
+        if placement_of(one.key, cast("Run", one.value).placement) == draft.state.key
     ]
     return sorted(runs, key=lambda one: (one.created.position, one.key.name))
 

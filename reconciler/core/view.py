@@ -3,7 +3,7 @@
 `history.History` brings a view from commit to commit; everybody else only reads it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -22,7 +22,7 @@ from reconciler.core.model import (
     Value,
 )
 from reconciler.core.selection import Selection
-from reconciler.core.status import Pin, PolicySnapshot, Snapshot
+from reconciler.core.status import ClusterFacts, Pin, PolicySnapshot, Record, Snapshot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,3 +163,9 @@ class View:
         clusters = {name: (one.document, cast("MemberCluster", one.value)) for name, one in self.clusters().items()}
         choice = placements.choose(placement, self.cluster_values())
         yield from placements.unsupported_clusters(placement, choice, clusters)
+
+
+def is_member(members: Mapping[str, Declared], cluster: ClusterFacts | Record) -> bool:
+    """Tell whether a cluster still is the member of its name."""
+    name = cluster.cluster if isinstance(cluster, Record) else cluster.name
+    return name in members and members[name].uid == cluster.uid

@@ -1,6 +1,6 @@
 """The commit messages of the status branch: from values only, in one voice."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sized
 
 from reconciler.core.events import (
     ClusterReported,
@@ -50,15 +50,18 @@ def _archived(happened: Mapping[Key, tuple[Event, ...]]) -> list[tuple[Key, RunA
 
 def _subject(runs: list[RunStatus], happened: Mapping[Key, tuple[Event, ...]]) -> str:
     if runs:
-        more = f" (and {len(runs) - 1} more)" if len(runs) > 1 else ""
-        return f"{runs[-1].key.name}: {_words(runs[-1])}{more}"
+        return f"{runs[-1].key.name}: {_words(runs[-1])}{_more(runs)}"
     left = [one.name for _, one in _archived(happened)]
     if left:
-        return f"{left[-1]}: archived" + (f" (and {len(left) - 1} more)" if len(left) > 1 else "")
+        return f"{left[-1]}: archived{_more(left)}"
     names = [key.name for key, events in happened.items() if events]
     if names:
-        return f"{names[0]}: placement observed" + (f" (and {len(names) - 1} more)" if len(names) > 1 else "")
+        return f"{names[0]}: placement observed{_more(names)}"
     return "Observe the watched branch"
+
+
+def _more(found: Sized) -> str:
+    return f" (and {len(found) - 1} more)" if len(found) > 1 else ""
 
 
 def _words(run: RunStatus) -> str:

@@ -29,7 +29,7 @@ from reconciler.core.archive import archive
 from reconciler.core.draft import Declarations, Waiting
 from reconciler.core.events import ClusterReported, Event
 from reconciler.core.identity import Identity
-from reconciler.core.model import Body, Commit, Key, Problem, Run
+from reconciler.core.model import Body, Commit, Key, Problem, Run, placement_of
 from reconciler.core.rollout import Plan, plan
 from reconciler.core.status import PlacementState, Record
 from reconciler.daemon import checkpoint, guards
@@ -45,7 +45,7 @@ from reconciler.errors import PermanentError, TemporaryError
 from reconciler.git import publish
 from reconciler.git.mirror import Mirror
 from reconciler.settings import Settings
-from reconciler.status_branch import layout, store
+from reconciler.status_branch import store
 
 logger = structlog.get_logger()
 
@@ -278,7 +278,7 @@ class Reconciler:
 
     def _keys(self, status: store.Status) -> list[Key]:
         view = self.derivation.view
-        named = {layout.placement_of(run.key, cast("Run", run.value).placement) for run in view.runs()}
+        named = {placement_of(run.key, cast("Run", run.value).placement) for run in view.runs()}
         return sorted({*status.placements, *named, *(one.key for one in view.placements())})
 
     def _declarations(self, status: store.Status, fleet: store.Fleet) -> Declarations:

@@ -2,6 +2,7 @@
 
 from reconciler.core.model import Key
 from reconciler.core.status import RunStatus
+from reconciler.core.view import Declared
 
 FLEET = "fleet.yaml"
 README = "README.md"
@@ -18,7 +19,7 @@ def scope(namespace: str) -> str:
     return namespace or "_cluster"
 
 
-def run_folder(run: RunStatus) -> str:
+def run_folder(run: RunStatus | Declared) -> str:
     """Return the folder of a run; a deleted and re-added run has another."""
     return f"{RUNS}/{scope(run.key.namespace)}/{run.key.name}/{run.uid[:8]}"
 
@@ -53,9 +54,3 @@ def approval_file(namespace: str, name: str) -> str:
 def snapshot_file(namespace: str, name: str) -> str:
     """Return the file of a resource or policy snapshot."""
     return f"snapshots/{scope(namespace)}/{name}.yaml"
-
-
-def placement_of(run: Key, name: str) -> Key:
-    """Return the key of the placement that a run names."""
-    kind = "ResourcePlacement" if run.namespace else "ClusterResourcePlacement"
-    return Key(group=run.group, kind=kind, namespace=run.namespace, name=name)

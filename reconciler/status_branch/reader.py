@@ -16,7 +16,7 @@ from reconciler.core import codec, events
 from reconciler.core.events import Event
 from reconciler.core.fold import IllegalTransition, apply, apply_to_placement, fold
 from reconciler.core.identity import Identity
-from reconciler.core.model import Key
+from reconciler.core.model import Key, placement_of
 from reconciler.core.status import FORMAT, PlacementState, RunStatus
 from reconciler.documents import yaml
 from reconciler.errors import TemporaryError
@@ -27,7 +27,6 @@ from reconciler.status_branch.store import Fleet, Status
 
 ANY = Key(group="", kind="*", name="*")
 """Stands for every placement, where damage cannot be told to belong to one."""
-
 
 _OURS = "^Observed-Commit: "
 """What the messages of our commits say, and those of other people do not."""
@@ -268,7 +267,7 @@ def _owner(path: str, data: bytes) -> Key:
     if path.startswith("placements/"):
         return layout.placement_key(path)
     first = events.decode(json.loads(data.split(b"\n", 1)[0]))
-    return layout.placement_of(first.key, first.spec["placementName"]) if isinstance(first, events.RunSeen) else ANY
+    return placement_of(first.key, first.spec["placementName"]) if isinstance(first, events.RunSeen) else ANY
 
 
 # -- runs that left the tree -------------------------------------------------------------------------------------------

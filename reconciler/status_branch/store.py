@@ -94,6 +94,11 @@ class Status:
         return logs_of(self.files)
 
     @property
+    def runs(self) -> tuple[RunStatus, ...]:
+        """The runs of all placements."""
+        return tuple(run for state in self.placements.values() for run in state.runs.values())
+
+    @property
     def is_outdated(self) -> bool:
         """Whether it was written in an older format: its files say the same in other words."""
         return self.fleet.format < FORMAT
