@@ -3,7 +3,7 @@
 The one place that words a condition. `Condition` has no time: the fold keeps since when a status holds.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -181,7 +181,11 @@ def _succeeded(run: RunStatus) -> Condition | None:
     return Condition(type="Succeeded", status=status, reason=f"UpdateRun{run.end}", message=message)
 
 
-def run_object(run: RunStatus) -> dict[str, Any]:
+ClusterOf = Callable[[ClusterFacts, int], Any]
+"""What a cluster of a run, and the run's generation, become in the run's status: `cluster_object`, or that written."""
+
+
+def run_object(run: RunStatus, cluster_of: ClusterOf | None = None) -> dict[str, Any]:
     """Return the whole run as `kubectl get -o yaml` would print it."""
     return {
         "apiVersion": API_VERSION,
@@ -189,7 +193,7 @@ def run_object(run: RunStatus) -> dict[str, Any]:
         "metadata": _metadata(run.key, uid=run.uid, created=run.created, generation=run.generation, version=run.commit)
         | ({"annotations": dict(run.annotations)} if run.annotations else {}),
         "spec": dict(run.spec),
-        "status": _run_status(run),
+        "status": _run_status(run, cluster_of or cluster_object),
     }
 
 
@@ -207,19 +211,19 @@ def _metadata(
     }
 
 
-def _run_status(run: RunStatus) -> dict[str, Any]:
+def _run_status(run: RunStatus, cluster_of: ClusterOf) -> dict[str, Any]:
     status: dict[str, Any] = {"conditions": _run_conditions(run)}
     pin = run.pin
     if pin is None or run.deletion is None:
         return status
     return status | {
         "appliedStrategy": dict(pin.apply_strategy),
-        "deletionStageStatus": _deletion_object(run, run.deletion),
+        "deletionStageStatus": _deletion_object(run, run.deletion, cluster_of),
         "policyObservedClusterCount": pin.cluster_count,
         "policySnapshotIndexUsed": str(pin.policy_index),
         "resourceSnapshotIndexUsed": str(pin.snapshot_index) if pin.snapshot_index >= 0 else "",
         "stagedUpdateStrategySnapshot": dict(pin.strategy),
-        "stagesStatus": [_stage_object(run, number) for number in range(len(run.stages))],
+        "stagesStatus": [_stage_object(run, number, cluster_of) for number in range(len(run.stages))],
     }
 
 
@@ -269,24 +273,24 @@ def _stage_waiting(stage: StageFacts) -> Condition | None:
     return _progressing("False", "StageUpdatingWaiting", message)
 
 
-def _stage_object(run: RunStatus, number: int) -> dict[str, Any]:
+def _stage_object(run: RunStatus, number: int, cluster_of: ClusterOf) -> dict[str, Any]:
     stage = run.stages[number]
     before = [_task_object(run, stage, gate) for gate in stage.gates_of(When.BEFORE)]
     after = [_task_object(run, stage, gate) for gate in stage.gates_of(When.AFTER)]
     return {
         **({"beforeStageTaskStatus": before} if before else {}),
         **({"afterStageTaskStatus": after} if after else {}),
-        "clusters": [_cluster_object(run, one) for one in stage.clusters],
+        "clusters": [cluster_of(one, run.generation) for one in stage.clusters],
         "conditions": _stage_conditions(stage, stage_progress(run, number), run.generation),
         "stageName": stage.name,
         **_times(stage),
     }
 
 
-def _deletion_object(run: RunStatus, stage: StageFacts) -> dict[str, Any]:
+def _deletion_object(run: RunStatus, stage: StageFacts, cluster_of: ClusterOf) -> dict[str, Any]:
     conditions = _stage_conditions(stage, stage_progress(run, len(run.stages)), run.generation)
     return {
-        "clusters": [_cluster_object(run, one) for one in stage.clusters],
+        "clusters": [cluster_of(one, run.generation) for one in stage.clusters],
         **({"conditions": conditions} if conditions else {}),
         "stageName": stage.name,
         **_times(stage),
@@ -310,7 +314,8 @@ def _stage_conditions(stage: StageFacts, progress: Condition | None, generation:
     return conditions
 
 
-def _cluster_object(run: RunStatus, cluster: ClusterFacts) -> dict[str, Any]:
+def cluster_object(cluster: ClusterFacts, generation: int) -> dict[str, Any]:
+    """Return what a run's status says of one cluster."""
     pairs = [
         (cluster.started_at, "Started", "True", "ClusterUpdatingStarted", "Cluster update started"),
         (
@@ -329,7 +334,7 @@ def _cluster_object(run: RunStatus, cluster: ClusterFacts) -> dict[str, Any]:
         ),
     ]
     conditions = [
-        _at(Condition(type=kind, status=status, reason=reason, message=message), since, run.generation)
+        _at(Condition(type=kind, status=status, reason=reason, message=message), since, generation)
         for since, kind, status, reason, message in pairs
         if since is not None
     ]
@@ -531,8 +536,49 @@ def observed_index(state: PlacementState) -> str:
     return str(indices.pop()) if len(indices) == 1 and None not in indices else ""
 
 
-def placement_object(state: PlacementState) -> dict[str, Any]:
-    """Return the whole placement with its status."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacedCluster:
+    """What a placement's status says of one cluster is made of this and of nothing else.
+
+    `undecided_since` is None once a run has decided what the cluster is to have; `objects` are those of the snapshot
+    that it was told to run, as long as they are not all available.
+    """
+
+    name: str
+    scheduled_at: datetime
+    is_fixed: bool
+    generation: int
+    undecided_since: datetime | None
+    record: Record | None
+    objects: tuple[str, ...]
+
+
+def placed_clusters(state: PlacementState) -> Iterator[PlacedCluster]:
+    """Yield the clusters that a placement's status tells of, in its order."""
+    is_fixed = (state.spec.get("policy") or {}).get("placementType") == "PickFixed"
+    objects = {one.index: one.objects for one in state.snapshots}
+    for name in _told_of(state):
+        record = state.running(name)
+        is_well = record is None or record.available_at is not None
+        yield PlacedCluster(
+            name=name,
+            scheduled_at=state.scheduled[name],
+            is_fixed=is_fixed,
+            generation=state.generation,
+            undecided_since=_undecided_since(state, name, record),
+            record=record,
+            objects=() if record is None or is_well else objects.get(record.index, ()),
+        )
+
+
+def _undecided_since(state: PlacementState, name: str, record: Record | None) -> datetime | None:
+    if record is None:
+        return state.scheduled[name]
+    return state.policies[-1].created if _is_outdated(state, record) else None
+
+
+def placement_object(state: PlacementState, status_of: Callable[[PlacedCluster], Any] | None = None) -> dict[str, Any]:
+    """Return the whole placement with its status; `status_of` says how one cluster's is written, if not as it is."""
     created = state.created
     if created is None:
         return {}
@@ -549,7 +595,7 @@ def placement_object(state: PlacementState) -> dict[str, Any]:
         "status": {
             "conditions": conditions,
             **({"observedResourceIndex": index} if index else {}),
-            "placementStatuses": [_cluster_status(state, name) for name in _told_of(state)],
+            "placementStatuses": [*map(status_of or cluster_status, placed_clusters(state))],
             **({"selectedResources": [_identifier(one) for one in chosen[0].objects]} if chosen else {}),
         },
     }
@@ -564,24 +610,24 @@ def _identifier(text: str) -> dict[str, str]:
     return {key: value for key, value in parts.items() if value}
 
 
-def _cluster_status(state: PlacementState, name: str) -> dict[str, Any]:
-    record = state.running(name)
-    failed = _failed_placements(state, record)
-    conditions = [_at(one, since, state.generation) for one, since in _cluster_conditions(state, name, record)]
+def cluster_status(placed: PlacedCluster) -> dict[str, Any]:
+    """Return what a placement's status says of one cluster."""
+    record = placed.record
+    failed = _failed_placements(record, placed.objects) if record else []
+    conditions = [_at(one, since, placed.generation) for one, since in _cluster_conditions(placed)]
     return {
-        "clusterName": name,
+        "clusterName": placed.name,
         "conditions": conditions,
         **({"observedResourceIndex": str(record.index)} if record else {}),
         **({"failedPlacements": failed} if failed else {}),
     }
 
 
-def _failed_placements(state: PlacementState, record: Record | None) -> list[dict[str, Any]]:
+def _failed_placements(record: Record, objects: Iterable[str]) -> list[dict[str, Any]]:
     """Return the objects that are not well on a cluster, with upstream's identifiers and the member's own words."""
-    if record is None or record.available_at is not None:
+    if record.available_at is not None:
         return []
-    snapshot = next((one for one in state.snapshots if one.index == record.index), None)
-    known = {text.partition(" ")[2]: text for text in (snapshot.objects if snapshot else ())}
+    known = {text.partition(" ")[2]: text for text in objects}
     results = record.results or ((_alone(record),) if record.object else ())
     return [_failed(one, known, "Available" if record.complete_at else "Applied") for one in results]
 
@@ -596,17 +642,14 @@ def _failed(result: ObjectResult, known: Mapping[str, str], kind: str) -> dict[s
     return {"condition": condition, **(_identifier(text) if text else {"name": result.object})}
 
 
-def _cluster_conditions(
-    state: PlacementState, name: str, record: Record | None
-) -> Iterator[tuple[Condition, datetime]]:
-    since = state.scheduled[name]
-    yield Condition(type="Scheduled", status="True", reason="Scheduled", message=_picked(state, name)), since
-    if record is None or _is_outdated(state, record):
+def _cluster_conditions(placed: PlacedCluster) -> Iterator[tuple[Condition, datetime]]:
+    scheduled = Condition(type="Scheduled", status="True", reason="Scheduled", message=_picked(placed))
+    yield scheduled, placed.scheduled_at
+    record, undecided_since = placed.record, placed.undecided_since
+    if record is None or undecided_since is not None:
         message = "In the process of deciding whether to roll out some version of the resources or not"
-        yield (
-            Condition(type="RolloutStarted", status="Unknown", reason="RolloutStartedUnknown", message=message),
-            since if record is None else state.policies[-1].created,
-        )
+        undecided = Condition(type="RolloutStarted", status="Unknown", reason="RolloutStartedUnknown", message=message)
+        yield undecided, undecided_since or placed.scheduled_at
         return
     yield from _begun(record)
     if record.complete_at is None:
@@ -629,10 +672,9 @@ def _cluster_conditions(
     )
 
 
-def _picked(state: PlacementState, name: str) -> str:
-    fixed = (state.spec.get("policy") or {}).get("placementType") == "PickFixed"
-    scores = "" if fixed else " (affinity score: 0, topology spread score: 0)"
-    return f'Successfully scheduled resources for placement in "{name}"{scores}: picked by scheduling policy'
+def _picked(placed: PlacedCluster) -> str:
+    scores = "" if placed.is_fixed else " (affinity score: 0, topology spread score: 0)"
+    return f'Successfully scheduled resources for placement in "{placed.name}"{scores}: picked by scheduling policy'
 
 
 def _begun(record: Record) -> Iterator[tuple[Condition, datetime]]:

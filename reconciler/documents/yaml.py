@@ -416,6 +416,28 @@ class _OddError(Exception):
     """The value has something that only the library writes rightly."""
 
 
+class Written:
+    """A mapping in a larger value that is the same from one text to the next: it is written once for each column."""
+
+    __slots__ = ("_texts", "value")
+
+    def __init__(self, value: Mapping[str, Any]) -> None:
+        """`value` is not empty, and nobody changes it any more."""
+        self.value = value
+        self._texts: dict[int, str] = {}
+
+    def at(self, column: int) -> str:
+        """Return its lines, whose keys begin at this column."""
+        if column not in self._texts:
+            lines: list[str] = []
+            _mapping(lines, self.value, column, " " * column)
+            self._texts[column] = "\n".join(lines)
+        return self._texts[column]
+
+
+_Dumper.add_representer(Written, lambda dumper, one: dumper.represent_data(one.value))
+
+
 def _lines(value: Any) -> list[str]:
     """Return the lines that the library would write, which also says how every single text looks."""
     lines: list[str] = []
@@ -440,6 +462,8 @@ def _mapping(lines: list[str], value: Mapping[Any, Any], indent: int, start: str
         elif type(one) in (list, tuple) and one:
             lines.append(name)
             _items(lines, one, indent, " " * indent)
+        elif type(one) is Written:
+            lines += (name, one.at(indent + 2))
         else:
             text = _text(one)
             fits = text and (len(name) + len(text) < WIDTH or " " not in text)
@@ -454,6 +478,8 @@ def _items(lines: list[str], value: Iterable[Any], indent: int, start: str) -> N
             _mapping(lines, one, indent + 2, f"{start}- ")
         elif type(one) in (list, tuple) and one:
             _items(lines, one, indent + 2, f"{start}- ")
+        elif type(one) is Written:
+            lines.append(f"{start}- {one.at(indent + 2)[indent + 2 :]}")
         else:
             text = _text(one)
             fits = text and (len(start) + 2 + len(text) <= WIDTH or " " not in text)

@@ -14,7 +14,10 @@ from typing import Any
 from reconciler import redact
 from reconciler.core import codec, events
 from reconciler.core.conditions import (
+    PlacedCluster,
     approval_objects,
+    cluster_object,
+    cluster_status,
     placement_object,
     policy_object,
     run_object,
@@ -25,9 +28,12 @@ from reconciler.core.conditions import (
 from reconciler.core.events import Event, PolicyMade, RunArchived, SnapshotMade
 from reconciler.core.identity import Identity, child_uid
 from reconciler.core.model import Key, Problem
-from reconciler.core.status import FORMAT, PlacementState, Record, RunStatus
+from reconciler.core.status import FORMAT, ClusterFacts, PlacementState, Record, RunStatus
 from reconciler.documents import yaml
 from reconciler.status_branch import dashboard, layout
+
+_REMEMBERED = 4096
+"""Of how many clusters the text is remembered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +115,7 @@ class Status:
 
 def render_run(run: RunStatus) -> bytes:
     """Return `run.yaml`: the full object with its status."""
-    return _yaml(run_object(run))
+    return _yaml(run_object(run, _written_cluster))
 
 
 def _yaml(value: Any) -> bytes:
@@ -241,7 +247,7 @@ def _requests(run: RunStatus) -> Iterator[tuple[str, bytes]]:
 
 def _placement(state: PlacementState) -> Iterator[tuple[str, bytes]]:
     if state.uid:
-        yield f"{layout.placement_folder(state.key)}/placement.yaml", _yaml(placement_object(state))
+        yield f"{layout.placement_folder(state.key)}/placement.yaml", _yaml(placement_object(state, _written_status))
 
 
 def _is_newest(state: PlacementState, run: RunStatus) -> bool:
@@ -251,14 +257,26 @@ def _is_newest(state: PlacementState, run: RunStatus) -> bool:
 
 def render_clusters(state: PlacementState, digest: str) -> bytes:
     """Return `clusters.yaml`: one record per cluster, the last number drawn, and the digest of all events."""
-    records = {name: _encoded(record) for name, record in sorted(state.records.items())}
+    records = {name: _written_record(record) for name, record in sorted(state.records.items())}
     return _yaml({"seq": state.seq, "events": digest, "clusters": records})
 
 
-@lru_cache(maxsize=10_000)
-def _encoded(record: Record) -> Any:
-    """Return a record as it is written; from one pass to the next nearly all of them are the same."""
-    return codec.encode(record)
+# From one pass to the next nearly all clusters are the same: only what changed is written anew.
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _written_record(record: Record) -> yaml.Written:
+    return yaml.Written(redact.body(codec.encode(record)))
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _written_cluster(cluster: ClusterFacts, generation: int) -> yaml.Written:
+    return yaml.Written(redact.body(cluster_object(cluster, generation)))
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _written_status(placed: PlacedCluster) -> yaml.Written:
+    return yaml.Written(redact.body(cluster_status(placed)))
 
 
 def _snapshots(state: PlacementState) -> Iterator[tuple[str, bytes]]:

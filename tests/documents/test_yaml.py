@@ -341,6 +341,17 @@ def test_dump_writes_what_the_library_writes(value, depth):
     assert yaml.dump(value) == yaml._by_library(value)
 
 
+@settings(max_examples=200, deadline=None)
+@given(value=st.dictionaries(_texts, _values, min_size=1, max_size=4), other=_values)
+def test_what_was_written_before_is_written_alike_wherever_it_stands(value, other):
+    def twice(one):
+        return {"a": [one, other, {"b": one}], "c": one, "d": {"e": {"f": one}}}
+
+    written = yaml.Written(value)
+    for _ in range(2):
+        assert yaml.dump(twice(written)) == yaml.dump(twice(value))
+
+
 # -- whatever comes ------------------------------------------------------------------------------------------------
 
 _SNIPPETS = [

@@ -246,7 +246,7 @@ def formats(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     ):
         monkeypatch.setattr(f"reconciler.{room}.FORMAT", number)
     written = store.run_object
-    monkeypatch.setattr(store, "run_object", lambda run: {**written(run), "writtenBy": f"format {number}"})
+    monkeypatch.setattr(store, "run_object", lambda run, of: {**written(run, of), "writtenBy": f"format {number}"})
 
 
 def test_an_older_format_is_rendered_anew_once_and_not_judged(asking: World, monkeypatch, capsys):
