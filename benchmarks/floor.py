@@ -4,6 +4,10 @@ N members in 3 stages, half of a stage at a time; for each member its namespace,
 or some at once, whichever is faster: nothing is planned, read back, recorded or pushed. How much slower a rollout is
 than this, is ours.
 
+A second floor keeps what a rollout promises: what is begun is pushed to a Git repository before it is begun, and each
+member is asked who it is, has a record written before its objects and closed after them, and is looked at before it is
+written to. Both by the plainest means: `git fast-import`, `git push` and the same requests.
+
     python benchmarks/floor.py --members 100
 """
 
@@ -18,16 +22,19 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import _fleet
 import stub
 import urllib3
 
 STAGES = 3
 PERCENT = 50
 NAMESPACE = "bench"
+_COLD, _WARM = "cold", "warm"
 
 PARALLEL = 8
 """Requests to one member under way at once: what the kubernetes delivery allows itself unless its settings say."""
@@ -86,7 +93,7 @@ def floors(kubeconfigs: Mapping[str, Path]) -> tuple[Figures, Figures]:
 
 def _both(kubeconfigs: Mapping[str, Path], parallel: int) -> tuple[Figures, Figures]:
     pools = open_pools(kubeconfigs)
-    cold, warm = (measure(pools, f"{revision} of {parallel}", parallel) for revision in ("cold", "warm"))
+    cold, warm = (measure(pools, f"{revision} of {parallel}", parallel) for revision in (_COLD, _WARM))
     for pool in pools.values():
         pool.close()
     print(f"{len(pools)} members, {parallel} requests each at a time, connecting first: {cold}")
@@ -102,6 +109,61 @@ def counter(kubeconfigs: Mapping[str, Path]) -> Callable[[], int]:
     """Return what asks how many requests the members have carried out, together."""
     pool = next(iter(open_pools(dict(list(kubeconfigs.items())[:1])).values()))
     return lambda: int(json.loads(pool.urlopen("GET", stub.COUNT, headers=pool.headers).data)["served"])
+
+
+def promised(kubeconfigs: Mapping[str, Path], folder: Path) -> tuple[Figures, Figures]:
+    """Measure the floor that keeps the promises, and print it; return it connecting first, and connected."""
+    pools = open_pools(kubeconfigs)
+    remote, local = folder / "remote.git", folder / "local.git"
+    for repository in (remote, local):
+        _fleet.make(repository, [{"intent": "none"}])
+    cold, warm = (_promised(pools, remote, local, revision) for revision in (_COLD, _WARM))
+    for pool in pools.values():
+        pool.close()
+    print(f"{len(pools)} members, with the promises kept, connecting first: {cold}")
+    print(f"{len(pools)} members, with the promises kept, connected:        {warm}")
+    return cold, warm
+
+
+def _promised(pools: Pools, remote: Path, local: Path, revision: str) -> Figures:
+    bodies = [(_url(body), json.dumps(body).encode()) for body in objects(f"{revision} promised")]
+    start, cpu = perf_counter(), _cpu_seconds()
+    for stage in stages(list(pools)):
+        together = in_flight(stage)
+        with ThreadPoolExecutor(together) as members, ThreadPoolExecutor(together * PARALLEL) as requests:
+            for first in range(0, len(stage), together):
+                begun = stage[first : first + together]
+                _push(remote, local, f"{revision} {begun}")
+                list(members.map(lambda name, to=requests: _keep(pools[name], bodies, to, revision), begun))
+    _push(remote, local, f"{revision} done")
+    seconds, cpu_seconds = perf_counter() - start, _cpu_seconds() - cpu
+    return Figures(seconds=seconds, cpu_seconds=cpu_seconds, requests=len(bodies) * len(pools))
+
+
+def _push(remote: Path, local: Path, intent: str) -> None:
+    count = int(_fleet.git(local, "rev-list", "--count", _fleet.MAIN))
+    _fleet.add(local, [{"intent": intent}], at=count)
+    _fleet.git(local, "push", "--quiet", str(remote), _fleet.MAIN)
+
+
+def _keep(
+    pool: urllib3.HTTPSConnectionPool, bodies: Sequence[tuple[str, bytes]], requests: ThreadPoolExecutor, revision: str
+) -> None:
+    """Deliver as a rollout has to; a namespace that is there already goes along with what is in it."""
+    _ask(pool, "/api/v1/namespaces/kube-system")
+    _send(pool, [_RECORD])
+    _ask(pool, f"/api/v1/namespaces/{NAMESPACE}/configmaps")
+    if revision == _COLD:
+        _deliver(pool, bodies, requests, PARALLEL)
+    else:
+        list(requests.map(lambda number: _send(pool, bodies[number::PARALLEL]), range(PARALLEL)))
+    _send(pool, [_RECORD])
+
+
+def _ask(pool: urllib3.HTTPSConnectionPool, url: str) -> None:
+    answer = pool.urlopen("GET", url, headers=pool.headers)
+    if answer.status != HTTPStatus.OK:
+        raise SystemExit(f"GET {url}: {answer.status} {answer.data.decode(errors='replace')}")
 
 
 def measure(pools: Pools, revision: str, parallel: int) -> Figures:
@@ -149,8 +211,16 @@ def _deliver(
 def _send(pool: urllib3.HTTPSConnectionPool, bodies: Sequence[tuple[str, bytes]]) -> None:
     for url, data in bodies:
         answer = pool.urlopen("PATCH", url, body=data, headers=pool.headers)
-        if answer.status != 200:  # noqa: PLR2004 - OK
+        if answer.status != HTTPStatus.OK:
             raise SystemExit(f"PATCH {url}: {answer.status} {answer.data.decode(errors='replace')}")
+
+
+_RECORD = (
+    "/api/v1/namespaces/kube-system/configmaps/record?fieldManager=floor&force=true",
+    json.dumps(
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "record", "namespace": "kube-system"}}
+    ).encode(),
+)
 
 
 def _cpu_seconds() -> float:
@@ -165,6 +235,7 @@ def main() -> None:
     stub.allow_files()
     with tempfile.TemporaryDirectory() as folder, stub.serving(options.members, Path(folder)) as kubeconfigs:
         floors(kubeconfigs)
+        promised(kubeconfigs, Path(folder))
 
 
 if __name__ == "__main__":
