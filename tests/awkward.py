@@ -80,6 +80,9 @@ class Memory:
                 self._write(f"delete {key}", lambda key=key: self.objects.pop(key))
         return ()
 
+    def release_objects(self, keys: tuple[Key, ...], check_fence: Callable[[], None]) -> tuple[ObjectResult, ...]:
+        return ()  # an object bears no mark
+
     def strangers(self, objects: tuple[Body, ...]) -> Mapping[Key, tuple[str, ...]]:
         keys = ((key_of(body), body) for body in objects)
         return {key: tuple(differences(body, self.objects[key])) for key, body in keys if key in self.objects}
@@ -186,8 +189,9 @@ class Awkward:
     def observe(self, placement: Key, content: Content, fence: Fence) -> Report:
         return self._asked(f"observe {content.hash}", lambda: self._delivery.observe(placement, content, fence))
 
-    def withdraw(self, placement: Key, fence: Fence) -> Report:
-        return self._asked("withdraw", lambda: self._delivery.withdraw(placement, fence))
+    def withdraw(self, placement: Key, fence: Fence, *, keep: bool = False) -> Report:
+        what = "let go" if keep else "withdraw"
+        return self._asked(what, lambda: self._delivery.withdraw(placement, fence, keep=keep))
 
     def describe(self) -> dict[str, Any]:
         if self._silent:

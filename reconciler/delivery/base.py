@@ -50,8 +50,8 @@ class Delivery(Protocol):
     def observe(self, placement: Key, content: Content, fence: Fence) -> Report:
         """Look, without writing, whether the content is there completely under this fence, and healthy."""
 
-    def withdraw(self, placement: Key, fence: Fence) -> Report:
-        """Remove exactly what the inventory of the placement lists."""
+    def withdraw(self, placement: Key, fence: Fence, *, keep: bool = False) -> Report:
+        """Remove exactly what the inventory of the placement lists; with `keep` let go of it and leave it there."""
 
     def describe(self) -> dict[str, Any]:
         """Return `reachable`, what the backend tells of the member, and `inventories`: fence, hash, objects (count)."""
@@ -233,11 +233,11 @@ class Store(Protocol):
     def delete_objects(self, keys: tuple[Key, ...], check_fence: Callable[[], None]) -> tuple[ObjectResult, ...]:
         """Delete the objects, calling `check_fence` before each; one that is gone already is well."""
 
-    def strangers(self, objects: tuple[Body, ...]) -> Mapping[Key, tuple[str, ...]]:
-        """Return which of these objects, that no inventory lists, are there already, and at which paths each differs.
+    def release_objects(self, keys: tuple[Key, ...], check_fence: Callable[[], None]) -> tuple[ObjectResult, ...]:
+        """Take our mark off the objects, calling `check_fence` before each; what is in them stays as it is."""
 
-        Empty for a backend whose objects say themselves whose they are: it judges each just before it writes it.
-        """
+    def strangers(self, objects: tuple[Body, ...]) -> Mapping[Key, tuple[str, ...]]:
+        """Return which of these objects, that no inventory lists, are there already, and at which paths they differ."""
 
     def look_at(self, objects: tuple[Body, ...]) -> tuple[ObjectResult, ...]:
         """Tell which are missing or changed (INCOMPLETE) or not healthy yet (NOT_AVAILABLE)."""
@@ -308,9 +308,9 @@ class FencedDelivery:
         content = replace(content, objects=delivered(content.objects))
         return answered(lambda: self._observe(placement, content, fence))
 
-    def withdraw(self, placement: Key, fence: Fence) -> Report:
-        """Remove what the inventory lists and nothing else; the emptied inventory stays and keeps the fence."""
-        return answered(lambda: self._withdraw(placement, fence))
+    def withdraw(self, placement: Key, fence: Fence, *, keep: bool = False) -> Report:
+        """Remove what the inventory lists, or let go of it; the emptied inventory stays and keeps the fence."""
+        return answered(lambda: self._withdraw(placement, fence, keep=keep))
 
     def describe(self) -> dict[str, Any]:
         """Return whether the member answers, what it says it is, and its inventories."""
@@ -388,7 +388,7 @@ class FencedDelivery:
             return _incomplete(f"an older intent of {placement} was cut off and may have written since")
         return report_of(content.hash, self._store.look_at(content.objects))
 
-    def _withdraw(self, placement: Key, fence: Fence) -> Report:
+    def _withdraw(self, placement: Key, fence: Fence, *, keep: bool) -> Report:
         found = self._store.read_inventory(placement)
         self._judge(placement, found.inventory, fence)
         if found.inventory == emptied(fence) and not self._in_doubt(placement, found.inventory):
@@ -397,7 +397,8 @@ class FencedDelivery:
         held = self._open(placement, fence, (), found)
         others = claims(placement, self._store.inventories())
         with self._confessing(placement, (), check):
-            unwell = self._prune(tuple(reversed(_inventory_of(held).objects)), others, check)
+            listed = tuple(key for key in reversed(_inventory_of(held).objects) if key not in others)
+            unwell = (self._store.release_objects if keep else self._store.delete_objects)(listed, check)
             if unwell:
                 return report_of(None, unwell)
             self._close(placement, held, emptied(fence), check)

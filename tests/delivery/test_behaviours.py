@@ -119,6 +119,103 @@ def test_withdrawing_what_was_never_delivered_shuts_out_older_intents_too(bench:
     assert bench.delivery.deliver(WEB, NEW, fence(2)).reason is Reason.FENCE_LOST
 
 
+# -- letting go
+
+
+def test_letting_go_leaves_every_object_and_lists_none(bench: Bench) -> None:
+    bench.delivery.deliver(WEB, OLD, fence(1))
+    assert bench.delivery.withdraw(WEB, fence(2), keep=True) == WITHDRAWN
+    assert bench.objects() == held_by(OLD)
+    assert bench.inventory() == Inventory(fence=fence(2), complete=None, objects=())
+
+
+def test_letting_go_again_writes_nothing_and_deletes_nothing(bench: Bench, door: Door) -> None:
+    bench.delivery.deliver(WEB, OLD, fence(1))
+    bench.delivery.withdraw(WEB, fence(2), keep=True)
+    door.forget()
+    assert bench.delivery.withdraw(WEB, fence(2), keep=True) == WITHDRAWN
+    assert door.log == []
+    assert bench.delivery.withdraw(WEB, fence(3)) == WITHDRAWN
+    assert bench.objects() == held_by(OLD)
+
+
+def test_after_the_letting_go_no_older_intent_delivers(bench: Bench) -> None:
+    bench.delivery.deliver(WEB, OLD, fence(1))
+    bench.delivery.withdraw(WEB, fence(3), keep=True)
+    assert bench.delivery.deliver(WEB, NEW, fence(2)).reason is Reason.FENCE_LOST
+    assert bench.delivery.withdraw(WEB, fence(2), keep=True).reason is Reason.FENCE_LOST
+    assert bench.objects() == held_by(OLD)
+
+
+def test_another_placement_takes_over_what_was_let_go_of_and_prunes_it(bench: Bench) -> None:
+    bench.delivery.deliver(WEB, OLD, fence(1))
+    assert bench.delivery.deliver(OTHER, NEW, fence(1)).reason is Reason.CONFLICT
+    bench.delivery.withdraw(WEB, fence(2), keep=True)
+    assert bench.delivery.deliver(OTHER, OLD, fence(2)) == WELL_OLD
+    assert bench.delivery.deliver(OTHER, NEW, fence(3)) == WELL_NEW
+    assert bench.objects() == held_by(NEW)
+
+
+def test_what_was_let_go_of_is_taken_over_as_the_rule_says(bench: Bench) -> None:
+    """It is nobody's: the next placement's `whenToTakeOver` counts, and its own when it comes back."""
+    bench.delivery.deliver(WEB, content("two", config_map("equal"), config_map("other", "by web")), fence(1))
+    bench.delivery.withdraw(WEB, fence(2), keep=True)
+    wanted = config_map("equal"), config_map("other")
+    for _ in range(2):
+        never = bench.delivery.deliver(WEB, taking_over("Never", *wanted), fence(3))
+        names = [(one.object, one.reason) for one in never.results]
+        assert names == [(str(key_of(body)), Reason.CONFLICT) for body in wanted]
+    report = bench.delivery.deliver(OTHER, taking_over("IfNoDiff", *wanted), fence(1))
+    message = "ConfigMap shop/other is there already and differs at .data.value; it is left"
+    assert [(one.object, one.message) for one in report.results] == [("ConfigMap shop/other", message)]
+    assert bench.delivery.deliver(OTHER, taking_over("Always", *wanted), fence(2)).reason is Reason.AVAILABLE
+    assert bench.objects() == {key_of(body): body for body in wanted}
+
+
+def test_letting_go_leaves_a_shared_object_to_the_other_placement(bench: Bench) -> None:
+    shared = content("shared", config_map("shared"))
+    bench.delivery.deliver(WEB, shared, fence(1))
+    bench.delivery.deliver(OTHER, shared, fence(1), allow_co_ownership=True)
+    assert bench.delivery.withdraw(WEB, fence(2), keep=True) == WITHDRAWN
+    assert bench.delivery.observe(OTHER, shared, fence(1)) == Report(complete="shared", reason=Reason.AVAILABLE)
+    assert bench.delivery.withdraw(OTHER, fence(2)) == WITHDRAWN
+    assert bench.objects() == {}
+
+
+def test_letting_go_of_an_object_that_was_deleted_by_hand_before_is_well(bench: Bench) -> None:
+    bench.delivery.deliver(WEB, OLD, fence(1))
+    bench.remove(LEAVES)
+    assert bench.delivery.withdraw(WEB, fence(2), keep=True) == WITHDRAWN
+    bench.put(config_map("leaves", "by hand"))
+    assert bench.delivery.withdraw(WEB, fence(3)) == WITHDRAWN
+    assert LEAVES in bench.objects()
+
+
+def test_a_newer_delivery_that_comes_in_while_we_let_go_ends_up_whole(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.delivery.deliver(WEB, OLD, fence(1))
+    meddle(monkeypatch, bench, "release_objects", 1, lambda: bench.delivery.deliver(WEB, NEW, fence(3)))
+    assert bench.delivery.withdraw(WEB, fence(2), keep=True).reason is Reason.FENCE_LOST
+    assert bench.delivery.deliver(WEB, NEW, fence(3)) == WELL_NEW
+    assert bench.objects() == held_by(NEW)
+    assert bench.inventory() == Inventory(fence=fence(3), complete="new", objects=keys(NEW))
+    assert bench.delivery.withdraw(WEB, fence(4)) == WITHDRAWN
+    assert bench.objects() == {}
+
+
+def test_a_crash_at_any_write_of_a_letting_go_is_healed_by_letting_go_again(
+    new_bench: Callable[[], Bench], door: Door
+) -> None:
+    seen = 0
+    for bench in crashes(new_bench, door, [OLD], lambda bench: bench.delivery.withdraw(WEB, fence(2), keep=True)):
+        seen += 1
+        assert bench.delivery.withdraw(WEB, fence(2), keep=True) == WITHDRAWN
+        assert bench.objects() == held_by(OLD)
+        assert bench.delivery.deliver(OTHER, OLD, fence(1)) == WELL_OLD
+    assert seen >= 2 * 2  # two inventory writes, and the marks where objects bear one
+
+
 # -- looking
 
 
@@ -471,6 +568,17 @@ def test_never_leaves_an_object_that_is_there_already_and_names_the_rule(bench: 
     message = "ConfigMap shop/theirs is there already and not ours; whenToTakeOver is Never"
     assert [(one.object, one.message) for one in reports[0].results] == [("ConfigMap shop/theirs", message)]
     assert bench.objects() == {key_of(theirs): theirs, key_of(mine): mine}
+
+
+@pytest.mark.parametrize("rule", ["Never", "IfNoDiff"])
+def test_what_may_not_be_taken_over_is_not_kept_from_another_placement(bench: Bench, rule: str) -> None:
+    bench.put(config_map("theirs", "by hand"))
+    wanted = config_map("theirs")
+    assert (
+        bench.delivery.deliver(WEB, taking_over(rule, wanted, config_map("mine")), fence(1)).reason is Reason.CONFLICT
+    )
+    assert bench.inventory() == Inventory(fence=fence(1), complete=None, objects=(key_of(config_map("mine")),))
+    assert bench.delivery.deliver(OTHER, content("others", wanted), fence(1)).reason is Reason.AVAILABLE
 
 
 def test_what_was_never_taken_over_is_not_deleted_either(bench: Bench) -> None:

@@ -49,9 +49,9 @@ class KubernetesDelivery:
         """Look whether the content is there, object by object, under this fence, and healthy."""
         return self._asked(lambda: self._bound(placement, content).observe(placement, content, fence))
 
-    def withdraw(self, placement: Key, fence: Fence) -> Report:
-        """Delete what the inventory lists and nothing else; the emptied inventory stays and keeps the fence."""
-        return self._asked(lambda: self._bound(placement, None).withdraw(placement, fence))
+    def withdraw(self, placement: Key, fence: Fence, *, keep: bool = False) -> Report:
+        """Delete what the inventory lists, or let go of it; the emptied inventory stays and keeps the fence."""
+        return self._asked(lambda: self._bound(placement, None).withdraw(placement, fence, keep=keep))
 
     def describe(self) -> dict[str, Any]:
         """Return whether the member answers, as whom it knows us, its inventories, and what of them is missing.
@@ -154,9 +154,11 @@ class _Bound:
     def delete_objects(self, keys: tuple[Key, ...], check_fence: Callable[[], None]) -> tuple[ObjectResult, ...]:
         return self._store.delete_objects(self._call, keys, check_fence)
 
+    def release_objects(self, keys: tuple[Key, ...], check_fence: Callable[[], None]) -> tuple[ObjectResult, ...]:
+        return self._store.release_objects(self._call, keys, check_fence)
+
     def strangers(self, objects: tuple[Body, ...]) -> Mapping[Key, tuple[str, ...]]:
-        del objects
-        return {}  # an object bears the label of its owner, and the store looks at that before each request
+        return self._store.strangers(self._call, objects)
 
     def look_at(self, objects: tuple[Body, ...]) -> tuple[ObjectResult, ...]:
         return self._store.look_at(self._call, objects)

@@ -30,6 +30,7 @@ from reconciler.errors import PermanentError, TemporaryError
 from reconciler.redact import line
 
 _APPLY = "application/apply-patch+yaml"
+_MERGE = "application/merge-patch+json"
 _CONFIG_MAP = Resource(group="", version="v1", kind="ConfigMap", plural="configmaps", namespaced=True)
 _NAMESPACE = Resource(group="", version="v1", kind="Namespace", plural="namespaces", namespaced=False)
 _CRD = "CustomResourceDefinition"
@@ -318,8 +319,8 @@ class KubernetesStore:
         if label == call.part_of:
             return label
         once_ours = fields.owned_by_us(live) is not None
-        if label is None:
-            return call.part_of if once_ours else None
+        if label is None:  # taken off by hand, if the object is in our inventory, else by whoever let go of it
+            return call.part_of if once_ours and key in call.listed else None
         listed = self.inventories()
         owner = {inventories.id_of(placement): placement for placement in listed}.get(label)
         if owner is None and not once_ours:
@@ -337,11 +338,35 @@ class KubernetesStore:
             return
         if rule != "IfNoDiff":
             raise Unwell(Reason.CONFLICT, f"{key} is there already and not ours; whenToTakeOver is {rule}")
+        if found := self._changes(key, path, sent, live):
+            raise Unwell(Reason.CONFLICT, f"{key} is there already and differs at {', '.join(found[:5])}; it is left")
+
+    def _changes(self, key: Key, path: str, sent: Body, live: Body) -> tuple[str, ...]:
+        """Return at which paths the live object would change if it were taken over."""
         answer = self._ask_to_apply(path, sent, force=True, dry_run=True)
         self._judge(key, answer)
-        found = tuple(fields.differences(self.api.body_of(answer, f"try {key}"), live))
-        if found:
-            raise Unwell(Reason.CONFLICT, f"{key} is there already and differs at {', '.join(found[:5])}; it is left")
+        return tuple(fields.differences(self.api.body_of(answer, f"try {key}"), live))
+
+    def strangers(self, call: Call, objects: tuple[Body, ...]) -> Mapping[Key, tuple[str, ...]]:
+        """Return which are there and nobody's of ours, and where they would change; any other trouble is told later.
+
+        What is refused must not get into the inventory: an object that is listed, and once was ours, counts as ours.
+        """
+        found: dict[Key, tuple[str, ...]] = {}
+        known = self._absent(call, objects)
+        self._each(call, objects, lambda body: self._look_for_stranger(call, body, known, found))
+        return found
+
+    def _look_for_stranger(
+        self, call: Call, body: Body, known: Mapping[Key, Body | None], found: dict[Key, tuple[str, ...]]
+    ) -> None:
+        key = key_of(body)
+        path = path_of(self._locate(call, key, names.version_of(body)), key.namespace, key.name)
+        live = known[key] if key in known else self._read(key, path)
+        if live is None or self._label_for(call, key, live) is not None:
+            return
+        rule, sent = call.options.take_over, manifests.sent(body, call.part_of)
+        found[key] = self._changes(key, path, sent, live) if rule == "IfNoDiff" else ()
 
     # -- deleting objects
 
@@ -351,7 +376,7 @@ class KubernetesStore:
         """Delete what bears our label, in the reverse order of the waves, and wait a little until it is gone."""
         if ceiling := self._over_the_ceiling(call, len(keys)):
             return (ObjectResult(object=str(call.placement), reason=Reason.REFUSED, message=ceiling),)
-        known = {inventories.id_of(placement) for placement in self.inventories()} if keys else set()
+        known = self._known_labels() if keys else set()
         if keys:
             call.seen.clear()  # what is deleted may take others with it: look again
         check, dying = _one_at_a_time(check_fence), dict[Key, str]()
@@ -359,6 +384,9 @@ class KubernetesStore:
         for wave in reversed(keys_in_waves(key for key in keys if names.is_sound(key))):
             results += self._each(call, wave, lambda key: self._delete(call, key, known, check, dying))
         return (*results, *self._await_deletes(call, dying))
+
+    def _known_labels(self) -> set[str]:
+        return {inventories.id_of(placement) for placement in self.inventories()}
 
     def _over_the_ceiling(self, call: Call, count: int) -> str:
         if call.objects is None:
@@ -423,6 +451,40 @@ class KubernetesStore:
             sleep(pause)
             pause = min(2 * pause, 3 * _POLL_SECONDS)
 
+    # -- letting go of objects
+
+    def release_objects(
+        self, call: Call, keys: tuple[Key, ...], check_fence: Callable[[], None]
+    ) -> tuple[ObjectResult, ...]:
+        """Take our label off what bears it, and nothing else.
+
+        The fields stay those of our field manager: the next placement, which has the same, so takes out what its own
+        manifest does not name.
+        """
+        known, check = self._known_labels() if keys else set(), _one_at_a_time(check_fence)
+        sound = [key for key in keys if names.is_sound(key)]
+        return self._each(call, sound, lambda key: self._release(call, key, known, check))
+
+    def _release(self, call: Call, key: Key, known: set[str], check: Callable[[], None]) -> None:
+        resource = self._still_served(call, key)
+        if resource is None:
+            return
+        path = path_of(resource, key.namespace, key.name)
+        live = self._read(key, path, metadata_only=True)
+        if live is None or _label_of(live) not in known:
+            return
+        check()
+        answer = effects.perform("member", f"let go of {key}", lambda: self._ask_to_unlabel(path, live))
+        if answer.status != HTTPStatus.NOT_FOUND:
+            self._judge(key, answer)
+
+    def _ask_to_unlabel(self, path: str, live: Body) -> Answer:
+        """Take the label off the object if it is still as it was read."""
+        as_read = {name: live["metadata"][name] for name in ("uid", "resourceVersion")}
+        patch = encoded({"metadata": {**as_read, "labels": {PART_OF: None}}})
+        query = {"fieldManager": fields.MANAGER}
+        return self.api.connection.request("PATCH", path, query=query, body=patch, content_type=_MERGE)
+
     # -- looking
 
     def look_at(self, call: Call, objects: tuple[Body, ...]) -> tuple[ObjectResult, ...]:
@@ -456,7 +518,7 @@ class KubernetesStore:
             raise Unwell(Reason.INCOMPLETE, f"{key} was changed on the member{where}")
 
     def _is_of_an_inventory(self, label: str) -> bool:
-        return label in {inventories.id_of(placement) for placement in self.inventories()}
+        return label in self._known_labels()
 
     def missing(self, placement: Key, inventory: Inventory) -> tuple[str, ...]:
         """Return which objects of an inventory are not on the member."""

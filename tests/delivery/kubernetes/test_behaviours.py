@@ -13,15 +13,16 @@ from typing import Any, Self, cast
 
 import pytest
 
+from reconciler.core.actions import Reason
 from reconciler.core.model import Body, Key
 from reconciler.delivery.base import Store, key_of
-from reconciler.delivery.kubernetes import settings
+from reconciler.delivery.kubernetes import inventories, settings
 from reconciler.delivery.kubernetes.api import Api
 from reconciler.delivery.kubernetes.connection import Connection
 from reconciler.delivery.kubernetes.member import KubernetesDelivery
 from reconciler.delivery.kubernetes.store import KubernetesStore
 from tests.controlplane.members import Member, Members
-from tests.delivery.benches import Bench
+from tests.delivery.benches import OLD, OTHER, WEB, Bench, config_map, content, fence, held_by
 from tests.delivery.test_behaviours import *  # noqa: F403
 
 # An API server takes no field that a kind has not, and names the field that was changed: told in test_delivering.
@@ -127,3 +128,67 @@ def new_bench(request: pytest.FixtureRequest, member_factory: object) -> Callabl
         return Bench(delivery, cast("Store", store), hands.objects, hands.put, hands.remove)
 
     return make
+
+
+# -- what a folder has not: a mark on each object
+
+
+def marks(bench: Bench) -> dict[str, str | None]:
+    """Return the label of every object that is there, by kind and name."""
+    api = cast("KubernetesStore", bench.store).api
+    found = {str(key): api.get(f"{_folder(key)}/{key.name}") for key in bench.objects()}
+    return {
+        name: (body["metadata"].get("labels") or {}).get(inventories.PART_OF) for name, body in found.items() if body
+    }
+
+
+def test_letting_go_takes_our_label_off_and_nothing_else(bench: Bench) -> None:
+    labelled = config_map("labelled")
+    labelled["metadata"]["labels"] = {"app": "web"}
+    wanted = content("old", *OLD.objects, labelled)
+    bench.delivery.deliver(WEB, wanted, fence(1))
+    assert set(marks(bench).values()) == {inventories.id_of(WEB)}
+    bench.delivery.withdraw(WEB, fence(2), keep=True)
+    assert set(marks(bench).values()) == {None}
+    assert bench.objects() == held_by(wanted)
+
+
+def test_the_next_placement_takes_out_what_its_own_manifest_does_not_name(bench: Bench) -> None:
+    """The fields are still those of the field manager that all placements share."""
+    bench.delivery.deliver(WEB, content("old", {**config_map("a"), "data": {"value": "1", "old": "1"}}), fence(1))
+    bench.delivery.withdraw(WEB, fence(2), keep=True)
+    wanted = content("new", config_map("a"))
+    assert bench.delivery.deliver(OTHER, wanted, fence(1)).reason is Reason.AVAILABLE
+    assert bench.objects() == held_by(wanted)
+    assert marks(bench) == {"ConfigMap shop/a": inventories.id_of(OTHER)}
+
+
+def test_letting_go_leaves_the_label_of_somebody_else(bench: Bench) -> None:
+    bench.delivery.deliver(WEB, content("old", config_map("a")), fence(1))
+    theirs = config_map("a")
+    theirs["metadata"]["labels"] = {inventories.PART_OF: "applyset-somebody-v1"}
+    bench.put(theirs)
+    assert bench.delivery.withdraw(WEB, fence(2), keep=True).reason is Reason.WITHDRAWN
+    assert marks(bench) == {"ConfigMap shop/a": "applyset-somebody-v1"}
+
+
+def test_an_object_that_changed_since_it_was_read_is_looked_at_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody may just have made it theirs."""
+    bench.delivery.deliver(WEB, content("old", config_map("a")), fence(1))
+    theirs = config_map("a")
+    theirs["metadata"]["labels"] = {inventories.PART_OF: inventories.id_of(WEB)}
+    plain = KubernetesStore._ask_to_unlabel
+
+    def late(store: KubernetesStore, path: str, live: Body) -> Any:
+        monkeypatch.undo()
+        bench.put(theirs)
+        return plain(store, path, live)
+
+    monkeypatch.setattr(KubernetesStore, "_ask_to_unlabel", late)
+    report = bench.delivery.withdraw(WEB, fence(2), keep=True)
+    assert (report.reason, report.object) == (Reason.INCOMPLETE, "ConfigMap shop/a")
+    assert marks(bench) == {"ConfigMap shop/a": inventories.id_of(WEB)}
+    assert bench.delivery.withdraw(WEB, fence(2), keep=True).reason is Reason.WITHDRAWN
+    assert marks(bench) == {"ConfigMap shop/a": None}
