@@ -103,6 +103,10 @@ class Hands:
         taken, self._outcomes = tuple(self._outcomes), []
         return taken
 
+    def hears(self, outcome: Outcome) -> None:
+        """Hand in what a call that was cut off long ago has come to."""
+        self._outcomes.append(outcome)
+
     def poke_all(self) -> None:
         """Make every cluster due."""
         for job in self._jobs.values():

@@ -116,7 +116,9 @@ MESSAGES: Mapping[type[Event], Callable[[Any, str], str]] = {
     e.SnapshotMade: _snapshot,
     e.PolicyMade: lambda event, _: f"Scheduling policy {event.policy.index} by commit {event.policy.commit[:7]}",
     e.PlacementScheduled: _scheduled,
-    e.WithdrawalStarted: lambda event, _: f"What was placed on cluster {event.cluster} is removed from now on",
+    e.WithdrawalStarted: lambda event, _: (
+        f"What was placed on cluster {event.cluster} is removed from now on, or let go of under Abandon"
+    ),
     e.WithdrawalReported: _heard,
     e.RunArchived: lambda event, _: f"Run {event.name} is over and its file is gone: its log left the tree",
 }

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import cast
 
-from reconciler.core.clearing import delete_policy
+from reconciler.core.clearing import is_abandoned
 from reconciler.core.draft import Declarations
 from reconciler.core.events import RunSeen, RunSuperseded, RunWithdrawn
 from reconciler.core.model import PREFIX, Body, Key, Problem, Run, placement_of
@@ -144,13 +144,12 @@ def _rolled_back(run: RunStatus) -> Parting:
 def _removed(state: PlacementState, view: View) -> Parting:
     members = view.clusters()
     held = sorted(one.cluster for one in state.records.values() if one.hash and one.cluster in members)
-    policy = delete_policy(state)
-    if policy == "Abandon":
-        message = "its deleteStrategy is Abandon: what it placed stays"
-    else:
-        message = f"after the grace period what it placed is removed from {', '.join(held) or 'no cluster'}"
-    clusters: dict[str, int | None] = dict.fromkeys(held) if policy != "Abandon" else {}
-    return Parting(outcome="Removed", subject=str(state.key), message=message, clusters=clusters)
+    names = ", ".join(held) or "no cluster"
+    if is_abandoned(state):
+        message = f"its deleteStrategy is Abandon: after the grace period it lets go of what it placed on {names}"
+        return Parting(outcome="Removed", subject=str(state.key), message=f"{message}; the objects stay")
+    message = f"after the grace period what it placed is removed from {names}"
+    return Parting(outcome="Removed", subject=str(state.key), message=message, clusters=dict.fromkeys(held))
 
 
 def _by_placement(view: View) -> dict[Key, list[Declared]]:

@@ -20,7 +20,7 @@ from reconciler.commands.reasons import (
     with_namespace,
 )
 from reconciler.core.approvals import names_of
-from reconciler.core.clearing import delete_policy
+from reconciler.core.clearing import is_abandoned, word_for
 from reconciler.core.conditions import approval_kind
 from reconciler.core.model import PLACEMENT_GROUP, Approval, Key
 from reconciler.core.reverts import reverted_ids
@@ -55,7 +55,8 @@ def _cluster_in(state: PlacementState, name: str, uid: str) -> Iterator[Because]
             yield from _turn(run, name)
     record, placement = state.records.get(name), state.key.name
     if record is not None and record.uid == uid and not record.hash:
-        word = "was removed" if record.is_empty else f"is being removed: {record.message}".removesuffix(": ")
+        done = word_for(state, record)
+        word = f"was {done}" if record.is_empty else f"is being {done}: {record.message}".removesuffix(": ")
         yield Because(message=f"what placement {placement} had put there {word}", since=record.started_at)
     elif record is not None and record.uid == uid:
         done = "" if record.available_at is not None else f", {record.reason or 'not complete'}"
@@ -115,14 +116,18 @@ def _removed(fleet: Fleet, key: Key) -> Answer | None:
     departed = ", ".join(one.cluster for one in holding if one.cluster not in left)
     if not left:
         kept = f"; {departed} left the fleet before and keep what they have" if departed else ""
-        reason = Because(message=f"{gone}, and nothing of it is left on any member{kept}", since=state.removed_at)
-    elif delete_policy(state) == "Abandon":
-        message = f"{gone}; its deleteStrategy is Abandon, so {', '.join(left)} keep what they have"
-        reason = Because(message=message, since=state.removed_at)
+        done = (
+            "what it placed stays where it is and is nobody's"
+            if is_abandoned(state)
+            else "nothing of it is left on any member"
+        )
+        reason = Because(message=f"{gone}, and {done}{kept}", since=state.removed_at)
     else:
+        names = ", ".join(left)
+        what = f"stays on {names} and is let go of" if is_abandoned(state) else f"is removed from {names}"
         message = (
-            f"{gone}: once the grace period (removalGracePeriodSeconds) is over, what it placed is removed from "
-            f"{', '.join(left)}, unless it is added again before"
+            f"{gone}: once the grace period (removalGracePeriodSeconds) is over, what it placed {what}, unless it is "
+            "added again before"
         )
         who = "whoever may merge to placements/"
         reason = Because(message=message, since=state.removed_at, who=who, command=f"git revert {state.commit[:7]}")

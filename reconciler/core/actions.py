@@ -80,9 +80,10 @@ class Observe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Withdraw:
-    """Remove from the target whatever its inventory for the placement lists."""
+    """Remove from the target whatever its inventory for the placement lists; or `keep` it there, and let go of it."""
 
     target: Target
+    keep: bool = False
 
 
 Action = Deliver | Observe | Withdraw
@@ -112,7 +113,7 @@ class Reason(StrEnum):
     FENCE_LOST = "FenceLost"
     """A newer intent took the member over while this one was being carried out."""
     WITHDRAWN = "Withdrawn"
-    """Nothing of the placement is left on the member."""
+    """Nothing on the member is the placement's any more."""
 
     @property
     def is_final(self) -> bool:

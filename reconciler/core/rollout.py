@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import cast
 
 from reconciler.core.actions import Action, Deliver, Observe, Target, Withdraw
-from reconciler.core.clearing import clear_removed_placement
+from reconciler.core.clearing import clear_removed_placement, withdrawal
 from reconciler.core.draft import Declarations, Draft, Waiting, in_order, take_over
 from reconciler.core.events import (
     ClusterDeparted,
@@ -350,7 +350,7 @@ def _actions(state: PlacementState) -> Iterator[Action]:
     if state.removed_at is not None:
         for record in state.records.values():
             if not record.run and not record.is_empty:
-                yield Withdraw(target=Target(placement=state.key, cluster=record.cluster, run_uid="", seq=record.seq))
+                yield withdrawal(state, record)
 
 
 def _action(state: PlacementState, run: RunStatus, cluster: ClusterFacts) -> Action:

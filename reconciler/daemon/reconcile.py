@@ -26,6 +26,7 @@ from reconciler.core.actions import (
 )
 from reconciler.core.answers import absorbed
 from reconciler.core.archive import archive
+from reconciler.core.clearing import withdrawal
 from reconciler.core.draft import Declarations, Waiting
 from reconciler.core.events import ClusterReported, Event
 from reconciler.core.identity import Identity
@@ -406,8 +407,8 @@ class Reconciler:
         name = (outcome.target.placement, outcome.target.cluster)
         record = self._record_of(*name)
         if outcome.report.reason is Reason.FENCE_LOST and record is not None and record.seq > outcome.target.seq:
-            target = replace(outcome.target, run_uid=record.run, seq=record.seq)
-            self._repairs[name] = _repair(target, record)
+            state = cast("store.Status", self.status).placements[outcome.target.placement]
+            self._repairs[name] = _repair(state, record)
         elif name in self._repairs and _is_repaired(self._repairs[name], outcome.report):
             del self._repairs[name]
 
@@ -491,10 +492,11 @@ def _closed(
     return Plan(state=folded, waiting_for=last.waiting_for), heard
 
 
-def _repair(target: Target, record: Record) -> Action:
+def _repair(state: PlacementState, record: Record) -> Action:
     """Return what brings a cluster back to its record."""
     if not record.hash:
-        return Withdraw(target=target)
+        return withdrawal(state, record)
+    target = Target(placement=state.key, cluster=record.cluster, run_uid=record.run, seq=record.seq)
     return Deliver(target=target, snapshot_index=record.index, hash=record.hash)
 
 

@@ -54,7 +54,7 @@ def ask(action: Action, delivery: Delivery | None, content: Content | None, fenc
 def _call(action: Action, delivery: Delivery, content: Content | None, fence: Fence) -> Report:
     placement = action.target.placement
     if isinstance(action, Withdraw):
-        return delivery.withdraw(placement, fence)
+        return delivery.withdraw(placement, fence, keep=action.keep)
     assert content is not None
     if isinstance(action, Deliver):
         return delivery.deliver(placement, content, fence)

@@ -6,6 +6,7 @@ It tells the same to every daemon: no ages, no reachability; moments are absolut
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
+from reconciler.core.clearing import word_for
 from reconciler.core.conditions import timestamp
 from reconciler.core.draft import Waiting
 from reconciler.core.model import Key, Problem
@@ -117,12 +118,12 @@ def _clusters(states: Mapping[Key, PlacementState]) -> Iterator[str]:
     rows = []
     for key, state in sorted(states.items()):
         records = [record for record in state.records.values() if not record.is_empty]
-        counts = Counter(record.index for record in records)
-        for index, count in sorted(counts.items()):
-            names = sorted(record.cluster for record in records if record.index == index)
+        counts = Counter((record.index, word_for(state, record)) for record in records)
+        for (index, word), count in sorted(counts.items()):
+            names = sorted(one.cluster for one in records if (one.index, word_for(state, one)) == (index, word))
             shown = ", ".join(names[:10]) + (f", … ({count})" if count > 10 else "")  # noqa: PLR2004 - a short row
             rows.append(
-                (markdown(name_of(key.namespace, key.name)), str(index) if index >= 0 else "being removed", shown)
+                (markdown(name_of(key.namespace, key.name)), str(index) if index >= 0 else f"being {word}", shown)
             )
     yield from _table(("Placement", "Snapshot", "Clusters"), rows)
 

@@ -442,6 +442,17 @@ def test_a_withdrawal_and_a_removal_are_told_before_they_are_merged(rings, olga)
     assert "is removed from canary" in olga("plan", "--ref", "feature").out
 
 
+def test_an_abandoned_placement_is_told_to_leave_its_objects(rings, olga):
+    abandoning = {"type": "External", "deleteStrategy": {"propagationPolicy": "Abandon"}}
+    rings.commits({"placements/web.yaml": manifests.placement(strategy=abandoning), RUN: manifests.run("r1")})
+    rings.passes()
+    branches_off(rings, {RUN: None, "placements/web.yaml": None})
+    (found,) = (one for one in foreseen(olga, "--ref", "feature")["leaving"] if one["outcome"] == "Removed")
+    names = ", ".join(sorted(rings.members))
+    assert found["message"].endswith(f"it lets go of what it placed on {names}; the objects stay")
+    assert found["clusters"] == {}
+
+
 def test_several_runs_of_one_change_are_refused_without_a_commit_that_there_is_not(rings, olga):
     branches_off(rings, {RUN: manifests.run("r1"), "runs/r2.yaml": manifests.run("r2")})
     problems = {one["problem"] for one in foreseen(olga, "--ref", "feature", code=4)["runs"]}

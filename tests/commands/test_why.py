@@ -388,3 +388,24 @@ def test_a_removed_placement_says_what_becomes_of_what_it_placed(rings, olga):
     rings.passes(minutes=15)
     assert "nothing of it is left on any member" in told(olga, "crp", "web")
     assert "chooses it" not in told(olga, "cluster", "east")
+
+
+def test_an_abandoned_placement_says_until_when_its_objects_are_its_own(rings, olga):
+    rolls_out(rings, "r1")
+    abandoning = {"type": "External", "deleteStrategy": {"propagationPolicy": "Abandon"}}
+    rings.commits("placements/web.yaml", manifests.placement(strategy=abandoning))
+    rings.passes()
+    rings.removes("placements/web.yaml")
+    rings.passes()
+    names = ", ".join(sorted(rings.members))
+    said = told(olga, "crp", "web")
+    assert f"is over, what it placed stays on {names} and is let go of, unless it is added again before" in said
+    assert "next: git revert COMMIT" in said
+    rings.member("east").falls_silent()
+    rings.passes(minutes=15)
+    assert "what it placed stays on east and is let go of" in told(olga, "crp", "web")
+    assert "What placement web had put there is being let go of: no answer" in told(olga, "cluster", "east")
+    rings.heals("east")
+    rings.passes(minutes=1)
+    assert "what it placed stays where it is and is nobody's" in told(olga, "crp", "web")
+    assert "What placement web had put there was let go of" in told(olga, "cluster", "east")

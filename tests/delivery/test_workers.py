@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from threading import Event, Lock, Thread
 from typing import Any
@@ -619,6 +619,14 @@ def test_an_action_is_carried_out_once_and_answers_its_own_intent(action: Action
     member.deliver(WEB, OLD, fence(1))
     outcome = carry_out(action, member, OLD, fence(action.target.seq), NOW)
     assert outcome == Outcome(target=action.target, report=report, observed_at=NOW)
+
+
+def test_a_withdrawal_that_keeps_the_objects_deletes_none() -> None:
+    member = Awkward()
+    member.deliver(WEB, OLD, fence(1))
+    outcome = carry_out(replace(withdraw(seq=2), keep=True), member, None, fence(2), NOW)
+    assert outcome.report == Report(complete=None, reason=Reason.WITHDRAWN)
+    assert member.objects == held_by(OLD)
 
 
 def test_carrying_out_raises_nothing_whatever_the_member_does() -> None:

@@ -1,8 +1,10 @@
 """What leaves: clusters that a placement no longer chooses, placements, and runs."""
 
+from dataclasses import replace
+
 import pytest
 
-from reconciler.core.actions import Reason
+from reconciler.core.actions import Outcome, Reason, Report, Target
 from tests import manifests
 from tests.manifests import run, stage, strategy
 from tests.world import World
@@ -280,15 +282,6 @@ def test_a_run_whose_placement_was_gone_before_anybody_looked_starts_nothing(wor
     assert world.member("east").objects == {}
 
 
-def test_abandon_leaves_everything_where_it_is(fixed: World):
-    kept = {"type": "External", "deleteStrategy": {"propagationPolicy": "Abandon"}}
-    fixed.commits("placements/web.yaml", placed(*ALL, strategy=kept))
-    fixed.passes()
-    fixed.removes("placements/web.yaml")
-    fixed.passes(minutes=30)
-    assert fixed.values() == dict.fromkeys(ALL, "value1")
-
-
 def test_a_member_that_is_down_is_cleared_when_it_comes_back(fixed: World):
     fixed.removes("placements/web.yaml")
     fixed.member("west").falls_silent()
@@ -325,6 +318,137 @@ def test_a_daemon_that_is_killed_during_the_removal_is_followed_by_one_that_fini
     fixed.heals("west")
     fixed.passes(minutes=2)
     assert [fixed.member(one).objects for one in ALL] == [{}, {}, {}]
+
+
+# -- a placement that is abandoned ------------------------------------------------------------
+
+KEPT = {"type": "External", "deleteStrategy": {"propagationPolicy": "Abandon"}}
+
+
+def listed(world: World, cluster: str, name: str = "web") -> int:
+    """Return how many objects the inventory of a placement lists on a member."""
+    found = world.member(cluster).memory.inventories()
+    return sum(len(one.objects) for key, one in found.items() if key.name == name)
+
+
+@pytest.fixture
+def abandoned(fixed: World) -> World:
+    """The placement says Abandon and is removed; nobody looked yet."""
+    fixed.commits("placements/web.yaml", placed(*ALL, strategy=KEPT))
+    fixed.passes()
+    fixed.removes("placements/web.yaml")
+    return fixed
+
+
+def test_abandon_leaves_everything_where_it_is_and_lets_go_of_it_after_the_grace_period(abandoned: World):
+    objects = {name: dict(abandoned.member(name).objects) for name in ALL}
+    abandoned.passes(minutes=9)
+    assert {name: listed(abandoned, name) for name in ALL} == dict.fromkeys(ALL, 2)
+    abandoned.passes(minutes=2)
+    assert {name: listed(abandoned, name) for name in ALL} == dict.fromkeys(ALL, 0)
+    assert {name: abandoned.member(name).objects for name in ALL} == objects
+    assert all(one.is_empty for one in abandoned.placement().records.values())
+    before = {name: abandoned.writes(name) for name in ALL}
+    abandoned.restarts(wiped=True)
+    abandoned.passes(minutes=30)
+    assert {name: abandoned.writes(name) for name in ALL} == before
+
+
+@pytest.mark.parametrize("rule", ["Always", "IfNoDiff"])
+def test_what_was_abandoned_is_taken_over_by_another_placement_at_the_first_try(abandoned: World, rule: str):
+    abandoned.passes(minutes=11)
+    shop = manifests.placement("shop", strategy={"type": "External", "applyStrategy": {"whenToTakeOver": rule}})
+    abandoned.commits({"placements/shop.yaml": shop, "runs/shop-1.yaml": run("shop-1", placement="shop")})
+    abandoned.passes()
+    assert abandoned.run("shop-1").end == "Succeeded"
+    assert {name: listed(abandoned, name, "shop") for name in ALL} == dict.fromkeys(ALL, 2)
+    assert abandoned.values() == dict.fromkeys(ALL, "value1")
+    assert [line for name in ALL for line in abandoned.writes(name) if line.startswith("delete")] == []
+
+
+def test_what_is_not_let_go_of_yet_is_a_conflict_that_ends_with_the_grace_period(abandoned: World):
+    abandoned.commits(
+        {"placements/shop.yaml": manifests.placement("shop"), "runs/shop-1.yaml": run("shop-1", placement="shop")}
+    )
+    abandoned.passes()
+    assert abandoned.run("shop-1").end is None
+    assert "belongs to ClusterResourcePlacement web" in abandoned.message("shop-1", "Progressing")
+    abandoned.passes(minutes=12)
+    assert abandoned.run("shop-1").end == "Succeeded"
+
+
+def test_an_abandoned_placement_that_comes_back_within_the_grace_period_changes_no_member(abandoned: World):
+    before = {name: abandoned.writes(name) for name in ALL}
+    abandoned.passes(minutes=9)
+    abandoned.commits("placements/web.yaml", placed(*ALL, strategy=KEPT))
+    abandoned.passes(minutes=30)
+    assert {name: abandoned.writes(name) for name in ALL} == before
+
+
+def test_an_abandoned_placement_that_comes_back_later_takes_over_what_is_there(abandoned: World):
+    abandoned.passes(minutes=11)
+    abandoned.commits({"placements/web.yaml": placed(*ALL), "runs/web-2.yaml": run("web-2")})
+    abandoned.passes()
+    assert abandoned.run("web-2").end == "Succeeded"
+    assert {name: listed(abandoned, name) for name in ALL} == dict.fromkeys(ALL, 2)
+
+
+def test_a_member_that_is_down_is_let_go_of_when_it_comes_back(abandoned: World):
+    abandoned.member("west").falls_silent()
+    abandoned.passes(minutes=20)
+    assert abandoned.placement().records["west"].reason is Reason.UNREACHABLE
+    assert "| web | being let go of | west |" in abandoned.status().files["README.md"].decode()
+    abandoned.restarts(wiped=True)
+    abandoned.heals("west")
+    abandoned.passes(minutes=2)
+    assert (listed(abandoned, "west"), abandoned.value("west")) == (0, "value1")
+
+
+def test_what_another_placement_shares_is_left_to_it(fixed: World):
+    shared = manifests.placement("shop", strategy={"type": "External", "applyStrategy": {"allowCoOwnership": True}})
+    fixed.commits({"placements/shop.yaml": shared, "runs/shop-1.yaml": run("shop-1", placement="shop")})
+    fixed.commits("placements/web.yaml", placed(*ALL, strategy=KEPT))
+    fixed.passes()
+    fixed.removes("placements/web.yaml")
+    fixed.passes(minutes=11)
+    assert {name: listed(fixed, name) for name in ALL} == dict.fromkeys(ALL, 0)
+    assert {name: listed(fixed, name, "shop") for name in ALL} == dict.fromkeys(ALL, 2)
+
+
+def test_a_run_in_flight_when_its_placement_is_abandoned_delivers_no_more_after_the_grace_period(fixed: World):
+    fixed.breaks("west")
+    abandoning = placed(*ALL, strategy=KEPT)
+    change = {"placements/web.yaml": abandoning, "resources/app/settings.yaml": manifests.config_map("v2")}
+    fixed.commits(change | {"runs/web-2.yaml": run("web-2")})
+    fixed.passes()
+    assert fixed.running() == {"west"}
+    fixed.removes("placements/web.yaml")
+    fixed.passes(minutes=11)
+    assert (fixed.running(), listed(fixed, "west"), fixed.value("west")) == (set(), 0, "v2")
+
+
+def test_abandon_is_about_the_removal_of_the_placement_and_not_about_clusters_chosen_no_more(fixed: World):
+    fixed.commits({"placements/web.yaml": placed("canary", strategy=KEPT), "runs/web-2.yaml": run("web-2")})
+    fixed.passes()
+    assert fixed.values() == {"canary": "value1", "east": None, "west": None}
+
+
+@pytest.mark.parametrize("added_again", [False, True], ids=["it stays away", "it was added again"])
+def test_what_an_older_intent_wrote_after_the_letting_go_is_not_deleted_either(abandoned: World, *, added_again: bool):
+    """It lists in the inventory what it wrote, and says that it lost the fence: the member is brought to its record."""
+    abandoned.passes(minutes=11)
+    if added_again:
+        abandoned.commits("placements/web.yaml", placed(*ALL))
+        abandoned.passes()
+    state, memory = abandoned.placement(), abandoned.member("west").memory
+    held = memory.read_inventory(state.key)
+    assert held.inventory is not None
+    memory.swap_inventory(state.key, held, replace(held.inventory, objects=tuple(memory.objects)))
+    old = Target(placement=state.key, cluster="west", run_uid=abandoned.run("web-1").uid, seq=1)
+    lost = Report(complete=None, reason=Reason.FENCE_LOST)
+    abandoned.daemons[0].hands.hears(Outcome(target=old, report=lost, observed_at=abandoned.clock.now()))
+    abandoned.passes()
+    assert (listed(abandoned, "west"), abandoned.value("west")) == (0, "value1")
 
 
 # -- a run that is removed ------------------------------------------------------------
