@@ -28,6 +28,7 @@ def see_placement(draft: Draft) -> None:
     found = view.find(state.key.kind, state.key.namespace, state.key.name)
     is_gone = found is None or found.uid != state.uid
     if is_gone and state.uid and state.removed_at is None:
+        _see_last_version(draft)
         draft.emit(PlacementRemoved, commit=_removed_by(draft, state.uid))
     if found is None:
         return
@@ -43,17 +44,24 @@ def see_placement(draft: Draft) -> None:
             spec=found.document.body["spec"],
         )
     elif state.generation != found.generation:
-        draft.emit(
-            PlacementEdited,
-            generation=found.generation,
-            commit=found.changed.sha,
-            spec=found.document.body["spec"],
-        )
+        _see_edit(draft, found)
     for snapshot in view.snapshots.get(found.uid, ())[len(draft.state.snapshots) :]:
         draft.emit(SnapshotMade, snapshot=snapshot)
     for policy in view.policies.get(found.uid, ())[len(draft.state.policies) :]:
         draft.emit(PolicyMade, policy=policy)
     _schedule(draft, found)
+
+
+def _see_last_version(draft: Draft) -> None:
+    """Note how the placement was last edited before it was removed: its deleteStrategy counts."""
+    removal = draft.declared.view.removals.get(draft.state.uid)
+    if removal is not None and removal.declared.generation != draft.state.generation:
+        _see_edit(draft, removal.declared)
+
+
+def _see_edit(draft: Draft, found: Declared) -> None:
+    spec = found.document.body["spec"]
+    draft.emit(PlacementEdited, generation=found.generation, commit=found.changed.sha, spec=spec)
 
 
 def _schedule(draft: Draft, found: Declared) -> None:

@@ -354,6 +354,20 @@ def test_abandon_leaves_everything_where_it_is_and_lets_go_of_it_after_the_grace
     assert {name: abandoned.writes(name) for name in ALL} == before
 
 
+@pytest.mark.parametrize("last", ["Abandon", "Delete"])
+def test_the_last_version_counts_even_if_nobody_looked_between_it_and_the_removal(fixed: World, last: str):
+    """Both commits come with one push; what was recorded before said the contrary."""
+    first = {"Abandon": "Delete", "Delete": "Abandon"}[last]
+    for policy in (first, last):
+        if policy == last:
+            fixed.passes()
+        strategy_of = {"type": "External", "deleteStrategy": {"propagationPolicy": policy}}
+        fixed.commits("placements/web.yaml", placed(*ALL, strategy=strategy_of))
+    fixed.removes("placements/web.yaml")
+    fixed.passes(minutes=30)
+    assert fixed.values() == dict.fromkeys(ALL, "value1" if last == "Abandon" else None)
+
+
 @pytest.mark.parametrize("rule", ["Always", "IfNoDiff"])
 def test_what_was_abandoned_is_taken_over_by_another_placement_at_the_first_try(abandoned: World, rule: str):
     abandoned.passes(minutes=11)
