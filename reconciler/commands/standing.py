@@ -1,6 +1,7 @@
 """Why clusters, placements and approvals stand where they do, from what the runs did with them."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import cast
 
 from reconciler.commands.holds import hold_of, hold_of_run
@@ -108,6 +109,9 @@ def _removed(fleet: Fleet, key: Key) -> Answer | None:
     state = fleet.status.placements.get(key) if fleet.status is not None else None
     if state is None or not state.uid:
         return None
+    if state.removed_at is None and (removal := fleet.derivation.view.removals.get(state.uid)) is not None:
+        spec = removal.declared.document.body["spec"]
+        state = replace(state, commit=removal.commit.sha, spec=spec)  # as the next pass will record it
     held = while_held(hold_of(fleet, key))
     gone = f"its file was removed by commit {state.commit[:7]}"
     members = fleet.derivation.view.clusters()
@@ -117,7 +121,7 @@ def _removed(fleet: Fleet, key: Key) -> Answer | None:
     if not left:
         kept = f"; {departed} left the fleet before and keep what they have" if departed else ""
         done = (
-            "what it placed stays where it is and is nobody's"
+            "what it placed was let go of and stays where it is"
             if is_abandoned(state)
             else "nothing of it is left on any member"
         )

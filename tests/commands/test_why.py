@@ -407,5 +407,15 @@ def test_an_abandoned_placement_says_until_when_its_objects_are_its_own(rings, o
     assert "What placement web had put there is being let go of: no answer" in told(olga, "cluster", "east")
     rings.heals("east")
     rings.passes(minutes=1)
-    assert "what it placed stays where it is and is nobody's" in told(olga, "crp", "web")
+    assert "what it placed was let go of and stays where it is" in told(olga, "crp", "web")
     assert "What placement web had put there was let go of" in told(olga, "cluster", "east")
+
+
+def test_a_removal_that_the_daemon_has_not_seen_yet_is_told_by_its_own_commit_and_policy(rings, olga):
+    rolls_out(rings, "r1")
+    abandoning = {"type": "External", "deleteStrategy": {"propagationPolicy": "Abandon"}}
+    rings.commits("placements/web.yaml", manifests.placement(strategy=abandoning))
+    commit = rings.removes("placements/web.yaml")
+    said = olga("why", "crp", "web").out
+    assert f"next: git revert {commit[:7]}" in said
+    assert "and is let go of, unless it is added again before" in said
