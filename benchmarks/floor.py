@@ -28,6 +28,7 @@ from time import perf_counter
 from typing import Any
 
 import _fleet
+import kubernetes
 import stub
 import urllib3
 
@@ -115,6 +116,7 @@ def promised(kubeconfigs: Mapping[str, Path], folder: Path) -> tuple[Figures, Fi
     """Measure the floor that keeps the promises, and print it; return it connecting first, and connected."""
     pools = open_pools(kubeconfigs)
     remote, local = folder / "remote.git", folder / "local.git"
+    folder.mkdir()
     for repository in (remote, local):
         _fleet.make(repository, [{"intent": "none"}])
     cold, warm = (_promised(pools, remote, local, revision) for revision in (_COLD, _WARM))
@@ -162,7 +164,7 @@ def _keep(
 
 def _ask(pool: urllib3.HTTPSConnectionPool, url: str) -> None:
     answer = pool.urlopen("GET", url, headers=pool.headers)
-    if answer.status != HTTPStatus.OK:
+    if answer.status not in (HTTPStatus.OK, HTTPStatus.CREATED):
         raise SystemExit(f"GET {url}: {answer.status} {answer.data.decode(errors='replace')}")
 
 
@@ -187,12 +189,17 @@ def _url(body: Mapping[str, Any]) -> str:
 
 
 def _pool(config: Mapping[str, Any]) -> urllib3.HTTPSConnectionPool:
-    server = urllib3.util.parse_url(config["clusters"][0]["cluster"]["server"])
-    context = _context(config["clusters"][0]["cluster"]["certificate-authority-data"])
-    token = config["users"][0]["user"]["token"]
-    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/apply-patch+yaml"}
+    cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
+    authorization = {"Authorization": f"Bearer {user['token']}"} if "token" in user else {}
+    headers = {**authorization, "Content-Type": "application/apply-patch+yaml"}
+    server = urllib3.util.parse_url(cluster["server"])
     assert server.host is not None
-    return urllib3.HTTPSConnectionPool(server.host, server.port, headers=headers, ssl_context=context, maxsize=PARALLEL)
+    if "certificate-authority-data" in cluster and "token" in user:
+        way: dict[str, Any] = {"ssl_context": _context(cluster["certificate-authority-data"])}
+    else:
+        known = kubernetes.config.new_client_from_config_dict(config).configuration  # makes files of what is no file
+        way = {"ca_certs": known.ssl_ca_cert, "cert_file": known.cert_file, "key_file": known.key_file}
+    return urllib3.HTTPSConnectionPool(server.host, server.port, headers=headers, maxsize=PARALLEL, **way)
 
 
 @functools.cache
@@ -211,7 +218,7 @@ def _deliver(
 def _send(pool: urllib3.HTTPSConnectionPool, bodies: Sequence[tuple[str, bytes]]) -> None:
     for url, data in bodies:
         answer = pool.urlopen("PATCH", url, body=data, headers=pool.headers)
-        if answer.status != HTTPStatus.OK:
+        if answer.status not in (HTTPStatus.OK, HTTPStatus.CREATED):
             raise SystemExit(f"PATCH {url}: {answer.status} {answer.data.decode(errors='replace')}")
 
 
@@ -235,7 +242,7 @@ def main() -> None:
     stub.allow_files()
     with tempfile.TemporaryDirectory() as folder, stub.serving(options.members, Path(folder)) as kubeconfigs:
         floors(kubeconfigs)
-        promised(kubeconfigs, Path(folder))
+        promised(kubeconfigs, Path(folder) / "promised")
 
 
 if __name__ == "__main__":

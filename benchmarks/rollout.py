@@ -1,10 +1,14 @@
-"""A whole rollout beside its floor: N members in 3 stages at 50 %, a namespace and ten ConfigMaps, two runs.
+r"""A whole rollout beside its floor: N members in 3 stages at 50 %, a namespace and ten ConfigMaps, two runs.
 
 `reconciler init` and `reconciler serve` run as processes of their own on a fleet repository in a folder; the members
 are those of stub.py. Measured is from the push of the run to the commit of the status branch that says it succeeded.
 The floors are floor.py's, measured just before against the same members.
 
     python benchmarks/rollout.py --members 100
+    python -m tests.controlplane run -- \
+        python benchmarks/rollout.py --kubeconfig {KUBECONFIG} --contexts member-1,member-2,member-3
+
+The second measures real clusters; they should be there for that alone, what is placed on them stays.
 """
 
 import argparse
@@ -25,6 +29,7 @@ from typing import Any
 import _fleet
 import floor
 import stub
+import yaml
 
 ROOT = Path(__file__).parent.parent
 NAME = "bench"
@@ -144,6 +149,9 @@ class Watch:
         raise SystemExit(f"no commit {subject!r} on the status branch; the daemon said:\n{said}")
 
 
+Count = Callable[[], int]
+
+
 # -- the measurement -----------------------------------------------------------------------------------------------
 
 
@@ -154,16 +162,20 @@ class Rollout:
     seconds: float
     used: Spent
     commits: int
-    requests: int
+    requests: int | None
 
 
-def measure(folder: Path, kubeconfigs: Mapping[str, Path], delivery: str, timeout: float) -> list[Rollout]:
-    """Return a first run, which meets empty members, and a second one, which changes every ConfigMap."""
+def measure(
+    folder: Path, kubeconfigs: Mapping[str, Path], delivery: str, timeout: float, count: Count | None
+) -> list[Rollout]:
+    """Return a first run, which meets empty members, and a second one, which changes every ConfigMap.
+
+    `count` asks how many requests the members carried out; None: they do not tell.
+    """
     repository, log = folder / "fleet.git", folder / "daemon.log"
     _fleet.make(repository, [before(list(kubeconfigs))])
     file = settings(folder, kubeconfigs, delivery)
     subprocess.run(command("init", file), cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    count = floor.counter(kubeconfigs)
     with serving(file, log) as process:
         watch = Watch(repository, process, log, timeout)
         watch.until(f"{APPLICATION}: placement observed")
@@ -171,10 +183,10 @@ def measure(folder: Path, kubeconfigs: Mapping[str, Path], delivery: str, timeou
 
 
 def _roll_out(
-    repository: Path, process: subprocess.Popen[bytes], watch: Watch, number: int, count: Callable[[], int]
+    repository: Path, process: subprocess.Popen[bytes], watch: Watch, number: int, count: Count | None
 ) -> Rollout:
     sleep(_SETTLE_SECONDS)
-    name, status, used, asked = f"{NAME}-{number}", watch.seen, spent(process), count()
+    name, status, used, asked = f"{NAME}-{number}", watch.seen, spent(process), count() if count else 0
     run = _fleet.run(name, APPLICATION, "rings")
     _fleet.add(repository, [{f"runs/{name}.yaml": run, **resources(number)}], at=number)
     start = perf_counter()
@@ -184,7 +196,7 @@ def _roll_out(
         seconds=seconds,
         used=spent(process).since(used),
         commits=int(_fleet.git(repository, "rev-list", "--count", f"{status}..{watch.seen}")),
-        requests=count() - asked - 1,  # the last question counts itself
+        requests=count() - asked - 1 if count else None,  # the last question counts itself
     )
 
 
@@ -205,7 +217,8 @@ def report(what: str, base: floor.Figures, promised: floor.Figures, done: Rollou
     print(f"{what}, floor with the promises kept: {promised}")
     ratios = f"{done.seconds / base.seconds:.1f} times the floor, {done.seconds / promised.seconds:.1f} times the other"
     print(f"{what}, rollout: {done.seconds:.2f} s, {ratios}")
-    print(f"  {done.requests / base.requests:.1f} requests an object; {done.commits} commits on the status branch")
+    each = f"{done.requests / base.requests:.1f} requests an object; " if done.requests is not None else ""
+    print(f"  {each}{done.commits} commits on the status branch")
     print(f"  CPU {own:.2f} ms an object, {own / low:.1f} times the floor; with its git {whole:.2f} ms")
     print(f"  memory {done.used.peak} MiB at most")
 
@@ -215,18 +228,45 @@ def main() -> None:
     parser.add_argument("--members", type=int, default=100)
     parser.add_argument("--delivery", choices=("kubernetes", "directory"), default="kubernetes")
     parser.add_argument("--timeout", type=float, default=600.0, help="seconds to wait for a run")
+    parser.add_argument("--kubeconfig", type=Path, help="measure real clusters, those of --contexts")
+    parser.add_argument("--contexts", default="", help="names of contexts, with commas between them")
     options = parser.parse_args()
-    stub.allow_files()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        if options.kubeconfig:
+            kubeconfigs = minified(options.kubeconfig, options.contexts.split(","), folder)
+            compare(folder, kubeconfigs, "kubernetes", options.timeout, None)
+            return
+        stub.allow_files()
         with stub.serving(options.members, folder / "stub") as kubeconfigs:
-            floors, promised = floor.floors(kubeconfigs), floor.promised(kubeconfigs, folder / "stub")
-            runs = measure(folder, kubeconfigs, options.delivery, options.timeout)
-            if options.delivery == "kubernetes":
-                check(floor.open_pools(kubeconfigs))
-        print(f"{options.members} {options.delivery} members, {OBJECTS} objects each")
-        report("first run", floors[0], promised[0], runs[0])
-        report("second run", floors[1], promised[1], runs[1])
+            compare(folder, kubeconfigs, options.delivery, options.timeout, floor.counter(kubeconfigs))
+
+
+def minified(kubeconfig: Path, contexts: Sequence[str], folder: Path) -> dict[str, Path]:
+    """Write a kubeconfig for each context alone, and return them by the context's name."""
+    document = yaml.safe_load(kubeconfig.read_text(encoding="utf-8"))
+    contexts_by, clusters, users = (
+        {one["name"]: one for one in document[kind]} for kind in ("contexts", "clusters", "users")
+    )
+    written: dict[str, Path] = {}
+    for name in contexts:
+        context = contexts_by[name]["context"]
+        only = {"contexts": [contexts_by[name]], "clusters": [clusters[context["cluster"]]]}
+        written[name] = folder / f"{name}.kubeconfig"
+        text = json.dumps({**document, **only, "users": [users[context["user"]]], "current-context": name})
+        written[name].write_text(text, encoding="utf-8")
+    return written
+
+
+def compare(folder: Path, kubeconfigs: Mapping[str, Path], delivery: str, timeout: float, count: Count | None) -> None:
+    """Measure floors and rollouts, and print them."""
+    floors, promised = floor.floors(kubeconfigs), floor.promised(kubeconfigs, folder / "promised")
+    runs = measure(folder, kubeconfigs, delivery, timeout, count)
+    if delivery == "kubernetes":
+        check(floor.open_pools(kubeconfigs))
+    print(f"{len(kubeconfigs)} {delivery} members, {OBJECTS} objects each")
+    report("first run", floors[0], promised[0], runs[0])
+    report("second run", floors[1], promised[1], runs[1])
 
 
 if __name__ == "__main__":
