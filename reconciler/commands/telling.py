@@ -151,12 +151,13 @@ def _stage(run: RunStatus, stage: StageFacts, members: Mapping[str, Declared], n
     mark, state = stage_state(run, stage)
     end = stage.ended_at or run.ended_at or now
     taken = (human_duration(end - stage.started_at),) if stage.started_at is not None else ()
-    done = sum(one.is_done for one in stage.clusters)
+    done = sum(one.succeeded_at is not None for one in stage.clusters)
+    skipped = sum(one.is_done for one in stage.clusters) - done
     return Branch(
         name=stage.name,
         mark=mark,
         state=state,
-        details=(f"{done}/{len(stage.clusters)}", *taken),
+        details=(f"{done}/{len(stage.clusters)}", *([f"{skipped} skipped"] if skipped else ()), *taken),
         children=(
             *(_gate(run, stage, gate, now) for gate in stage.gates_of(When.BEFORE)),
             *(_cluster(run, one, _order(run, stage, one, members), now) for one in stage.clusters),
@@ -195,7 +196,7 @@ def cluster_state(cluster: ClusterFacts) -> tuple[str, str]:
     if cluster.succeeded_at is not None:
         return DONE, "Succeeded"
     if cluster.departed_at is not None:
-        return TO_COME, "Departed"
+        return TO_COME, "Skipped: ClusterDeparted"
     if cluster.taken_by:
         return FAILED, "TakenOver"
     if cluster.is_stuck:
@@ -223,7 +224,9 @@ def _gate(run: RunStatus, stage: StageFacts, gate: Gate, now: datetime) -> Branc
 
 
 def gate_state(run: RunStatus, stage: StageFacts, gate: Gate, now: datetime) -> tuple[str, str]:
-    """Return the mark of a gate, and how far it is in words."""
+    """Return the mark of a gate, and how far it is in words; a stage that is skipped whole asks nobody."""
+    if stage.skipped:
+        return TO_COME, "Skipped: the stage has no clusters"
     whole = format_duration(gate.wait) if gate.wait is not None else ""
     if gate.passed_at is not None:
         by = gate.approval

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from reconciler import clock
+from tests import manifests
 from tests.commands.conftest import NAMESPACE
 
 
@@ -64,6 +65,31 @@ def test_the_tree_of_a_withdrawn_run_says_why_it_ended(command):
     assert lines[0].startswith("example-run-2  ClusterStagedUpdateRun  ✗ Withdrawn")
     assert lines[1] == "  the run was removed by commit COMMIT"
     assert "    └── after Approval     ○ not passed" in lines
+
+
+def test_the_tree_tells_what_was_skipped_from_what_was_done(rings, olga):
+    """Seen: a cluster that had left counted as updated, and the approval of an empty stage was `not passed`."""
+    empty = manifests.stage("staging", wait="1h", approval=True)
+    stages = (manifests.stage("canary"), empty, manifests.stage("prod", maxConcurrency=2))
+    rings.commits("strategies/rings.yaml", manifests.strategy(*stages))
+    rings.breaks("east", "west")
+    rings.commits("runs/web-1.yaml", manifests.run("web-1"))
+    rings.passes()
+    rings.leaves("east")
+    rings.passes()
+    rings.heals("west")
+    rings.passes()
+    lines = ageless(olga("tree", "web-1").out).splitlines()[1:]
+    assert [re.sub(" +", " ", line.lstrip("├└│─ ")) for line in lines] == [
+        "canary ✔ Succeeded 1/1 AGE",
+        "canary ✔ Succeeded AGE",
+        "staging ✔ Skipped 0/0 AGE",
+        "after TimedWait ○ Skipped: the stage has no clusters",
+        "after Approval ○ Skipped: the stage has no clusters",
+        "prod ✔ Succeeded 1/2 1 skipped AGE",
+        "east ○ Skipped: ClusterDeparted AGE",
+        "west ✔ Succeeded AGE",
+    ]
 
 
 def test_a_run_that_is_nowhere_is_not_found(command):
