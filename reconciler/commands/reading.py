@@ -121,19 +121,41 @@ def run_named(word: str, namespace: str) -> tuple[Noun, str, str]:
     return noun, place(noun, namespace), name
 
 
-def knowing(fleet: Fleet, noun: Noun, namespace: str, name: str) -> Fleet:
+def name_and_uid(word: str) -> tuple[str, str]:
+    """Read `NAME`, or `NAME@UID` of one of several runs of that name; the uid may be cut short, or empty."""
+    name, _, uid = word.partition("@")
+    return name, uid
+
+
+def knowing(fleet: Fleet, noun: Noun, namespace: str, word: str) -> Fleet:
     """Return the fleet that knows a run: where its file is gone, with those that left the status tree."""
-    return fleet if fleet.derivation.view.find(noun.kind, namespace, name) is not None else fleet.whole()
+    return fleet if _declared(fleet, noun, namespace, word) is not None else fleet.whole()
 
 
-def find_run(fleet: Fleet, noun: Noun, namespace: str, name: str) -> tuple[Declared | None, RunStatus | None]:
-    """Return a run as declared and as recorded: the declared one's own record, else the newest of that name."""
-    declared, fleet = fleet.derivation.view.find(noun.kind, namespace, name), knowing(fleet, noun, namespace, name)
-    known = fleet.status.runs if fleet.status is not None else ()
+def find_run(fleet: Fleet, noun: Noun, namespace: str, word: str) -> tuple[Declared | None, RunStatus | None]:
+    """Return the run that `NAME` or `NAME@UID` means, as declared and as recorded.
+
+    Shape:   of a name alone the declared one with its own record, else the newest that there was.
+    """
+    declared, fleet = _declared(fleet, noun, namespace, word), knowing(fleet, noun, namespace, word)
+    known, (name, uid) = fleet.status.runs if fleet.status is not None else (), name_and_uid(word)
     runs = [run for run in known if (run.key.kind, run.key.namespace, run.key.name) == (noun.kind, namespace, name)]
     if declared is not None:
         return declared, next((run for run in runs if run.uid == declared.uid), None)
-    return None, max(runs, key=lambda run: run.position, default=None)
+    return None, max((run for run in runs if run.uid.startswith(uid)), key=lambda run: run.position, default=None)
+
+
+def _declared(fleet: Fleet, noun: Noun, namespace: str, word: str) -> Declared | None:
+    name, uid = name_and_uid(word)
+    found = fleet.derivation.view.find(noun.kind, namespace, name)
+    return found if found is not None and found.uid.startswith(uid) else None
+
+
+def word_for(fleet: Fleet, run: RunStatus) -> str:
+    """Return how a recorded run is named to a command: with its uid where the name alone means another."""
+    name = run.key.name
+    meant = find_run(fleet, run_noun(run.key.namespace), run.key.namespace, name)
+    return name if run.uid in {one.uid for one in meant if one is not None} else f"{name}@{run.uid[:8]}"
 
 
 def hold_on(fleet: Fleet, noun: Noun, namespace: str, name: str) -> Hold | None:
@@ -153,7 +175,7 @@ def absent(noun: Noun, name: str) -> int:
 def not_found(fleet: Fleet, noun: Noun, name: str, namespace: str) -> int:
     """Say that there is no such object, and where there is one of that name; return the exit code."""
     code = absent(noun, name)
-    for hint in elsewhere(fleet, noun, name, namespace):
+    for hint in elsewhere(fleet, noun, name_and_uid(name)[0], namespace):
         present.warn(f"hint: {hint}")
     if any(one.name == name and one.namespace == namespace for one in items(fleet, noun, everything=True)):
         present.warn(f"hint: {noun.short or noun.plural} {name} was removed from the branch: --all shows it")

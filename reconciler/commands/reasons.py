@@ -10,7 +10,7 @@ from datetime import datetime
 from reconciler.commands.holds import Hold, holds
 from reconciler.commands.nouns import noun_of
 from reconciler.commands.opening import Fleet
-from reconciler.commands.reading import find_run, hold_on, knowing
+from reconciler.commands.reading import find_run, hold_on, knowing, name_and_uid, word_for
 from reconciler.commands.telling import approve_command, open_gates, start_command, state_word
 from reconciler.commands.undoing import can_go_back
 from reconciler.core.actions import Reason
@@ -48,13 +48,13 @@ class Answer:
 # -- a run -----------------------------------------------------------------------------------------------------------
 
 
-def why_run(fleet: Fleet, kind: str, namespace: str, name: str) -> Answer | None:
-    """Say why a run is where it is; None when nobody knows one of that name."""
-    fleet = knowing(fleet, noun_of(kind), namespace, name)
-    declared, run = find_run(fleet, noun_of(kind), namespace, name)
+def why_run(fleet: Fleet, kind: str, namespace: str, word: str) -> Answer | None:
+    """Say why the run that `NAME` or `NAME@UID` means is where it is; None when nobody knows one."""
+    fleet = knowing(fleet, noun_of(kind), namespace, word)
+    declared, run = find_run(fleet, noun_of(kind), namespace, word)
     if declared is None and run is None:
         return None
-    held = while_held(hold_on(fleet, noun_of(kind), namespace, name)) if run is None or run.end is None else ()
+    held = while_held(hold_on(fleet, noun_of(kind), namespace, word)) if run is None or run.end is None else ()
     if declared is not None:
         changed = declared.changed.time
         found = reasons_of_run(run, changed) if run is not None else unseen(fleet, declared)
@@ -64,7 +64,7 @@ def why_run(fleet: Fleet, kind: str, namespace: str, name: str) -> Answer | None
         assert run is not None
         reasons = (*held, *(reasons_of_run(run) if run.reverts else _removed(fleet, run)))
     state = "Held" if held else state_word(run)
-    return Answer(kind=kind, namespace=namespace, name=name, state=state, reasons=reasons)
+    return Answer(kind=kind, namespace=namespace, name=name_and_uid(word)[0], state=state, reasons=reasons)
 
 
 def while_held(hold: Hold | None) -> tuple[Because, ...]:
@@ -117,7 +117,7 @@ def _removed(fleet: Fleet, run: RunStatus) -> Iterator[Because]:
         yield Because(message=f"{by} before it had started any cluster", since=since)
     elif rollback is not None:
         message = f"{by}, a revert: {_taken_back(rollback)}"
-        yield Because(message=message, since=since, command=why_command(run.key, rollback.key.name))
+        yield Because(message=message, since=since, command=why_command(run.key, word_for(fleet, rollback)))
     elif run.uid in view.reverted and not _is_archived(fleet, run):
         message = f"{by}, a revert, and the daemon has not begun to go back yet"
         yield Because(message=message, since=since, who=OPERATOR, command="reconciler serve")
@@ -125,7 +125,7 @@ def _removed(fleet: Fleet, run: RunStatus) -> Iterator[Because]:
         what = "after it was over and its file had gone before" if run.uid in view.reverted else "and not a revert"
         message = f"{by}, a withdrawal {what}: nothing new starts, and clusters keep what they have"
         may_go_back = can_go_back(fleet, run)
-        command = with_namespace(f"reconciler rollback {run.key.name}", run.key) if may_go_back else ""
+        command = with_namespace(f"reconciler rollback {word_for(fleet, run)}", run.key) if may_go_back else ""
         yield Because(message=message, since=since, who=ANYBODY_RUNS if may_go_back else "", command=command)
     yield from _in_flight(run)
 

@@ -92,9 +92,10 @@ def _source(repo: str, branch: str, status_branch: str, *, offline: bool) -> "tu
 
 def _folder(status: "Status", run: str, namespace: str) -> str | None:
     """Return the folder of a run; of several with the same name the newest, unless a uid is given."""
+    from reconciler.commands.reading import name_and_uid  # noqa: PLC0415
     from reconciler.status_branch import layout, reader  # noqa: PLC0415
 
-    name, _, uid = run.partition("@")
+    name, uid = name_and_uid(run)
     start = f"{layout.RUNS}/{layout.scope(namespace)}/{name}/"
     logs = {path.rpartition("/")[0]: data for path, data in status.logs.items() if path.startswith(start)}
     found = [folder for folder in logs if folder.removeprefix(start).startswith(uid[:8])]
@@ -113,7 +114,7 @@ def _not_found(status: "Status", run: str, namespace: str) -> int:
     from reconciler.commands import reading  # noqa: PLC0415
     from reconciler.status_branch import layout  # noqa: PLC0415
 
-    code, name = reading.absent(reading.run_noun(namespace), run), run.partition("@")[0]
+    code, name = reading.absent(reading.run_noun(namespace), run), reading.name_and_uid(run)[0]
     parts = [path.split("/") for path in status.logs]
     found = {part[1] for part in parts if part[0] == "runs" and part[2] == name and part[1] != layout.scope(namespace)}
     for scope in sorted(found):

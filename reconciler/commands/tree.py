@@ -22,7 +22,7 @@ def register(application: typer.Typer) -> None:
 
 @options.reading
 def tree(
-    run: Annotated[str, typer.Argument(help="The run's name, or csur/NAME, sur/NAME.")],
+    run: Annotated[str, typer.Argument(help="The run's name, or csur/NAME, sur/NAME; NAME@UID for one of several.")],
     where: options.Reading,
     namespace: options.Namespace = "",
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on until the run ends.")] = False,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import count
 
 from reconciler.commands.opening import Fleet
-from reconciler.commands.reading import elsewhere, find_run, run_noun
+from reconciler.commands.reading import elsewhere, find_run, name_and_uid, run_noun, word_for
 from reconciler.commands.writing import status_of
 from reconciler.core.model import Key, placement_of
 from reconciler.core.rollback import named
@@ -30,7 +30,7 @@ class WayBack:
 
 
 def way_back(fleet: Fleet, name: str, namespace: str) -> WayBack:
-    """Find what every cluster ran before a run.
+    """Find what every cluster ran before a run, be it `NAME` or `NAME@UID`.
 
     Raises:  RefusedError when the run is not known, has moved nothing, or its clusters have no snapshot in common;
              the text says which there are, with the commands that make a run of each.
@@ -55,7 +55,7 @@ def way_back(fleet: Fleet, name: str, namespace: str) -> WayBack:
 def can_go_back(fleet: Fleet, run: RunStatus) -> bool:
     """Tell whether a run that goes back from this one could be made now."""
     try:
-        way_back(fleet, run.key.name, run.key.namespace)
+        way_back(fleet, word_for(fleet, run), run.key.namespace)
     except RefusedError:
         return False
     key = placement_of(run.key, run.placement)
@@ -69,7 +69,7 @@ def _known(fleet: Fleet, name: str, namespace: str) -> tuple[RunStatus, Placemen
     where = f" in namespace {namespace}" if namespace else ""
     if run is None:
         unseen = f"the daemon has not seen a run {name}{where}"
-        raise RefusedError("; ".join((unseen, *elsewhere(fleet, noun, name, namespace))))
+        raise RefusedError("; ".join((unseen, *elsewhere(fleet, noun, name_and_uid(name)[0], namespace))))
     state = next(one for one in status.placements.values() if run.uid in one.runs)
     return run, state
 

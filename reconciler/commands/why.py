@@ -21,7 +21,9 @@ def register(application: typer.Typer) -> None:
 
 @options.reading
 def why(
-    what: Annotated[str, typer.Argument(help="A run's name, or a noun: csur, cluster, crp, careq … (or NOUN/NAME).")],
+    what: Annotated[
+        str, typer.Argument(help="A run's NAME or NAME@UID, or a noun: csur, cluster, crp, careq … (or NOUN/NAME).")
+    ],
     where: options.Reading,
     name: Annotated[str | None, typer.Argument(help="The name, where the first word is a noun.")] = None,
     namespace: options.Namespace = "",

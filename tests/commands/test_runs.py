@@ -110,6 +110,29 @@ def test_a_run_may_be_named_with_its_noun(command, asked):
         assert command("done", asked, wrong).code == 2
 
 
+def test_a_run_that_has_a_namesake_is_named_with_its_uid(rings, olga):
+    """The older one has left the status tree; what is said of it, and the commands for it, are of it."""
+    for value in ("value1", "value2", "value3"):
+        rings.commits("resources/app/settings.yaml", manifests.config_map(value))
+        rings.commits("runs/web-1.yaml", manifests.run("web-1"))
+        rings.passes()
+        rings.removes("runs/web-1.yaml")
+        rings.passes()
+    rings.commits("runs/web-1.yaml", manifests.run("web-1"))
+    rings.passes()
+    uids = [run.uid[:8] for run in rings.runs()]
+    for number, uid in enumerate(uids):
+        head = olga("tree", f"web-1@{uid}").out.splitlines()[0]
+        assert head.startswith(f"web-1@{uid}  ClusterStagedUpdateRun")
+        assert f"  snapshot {min(number, 2)} (" in head
+    assert olga("why", f"csur/web-1@{uids[3]}").out == olga("why", "web-1").out
+    said = olga("why", f"web-1@{uids[1]}").out
+    assert "Its file was removed by commit" in said
+    assert f"next: reconciler rollback web-1@{uids[1]}\n" in said
+    assert 'resourceSnapshotIndex: "0"' in olga("rollback", f"web-1@{uids[1]}", "--dry-run").out
+    assert olga("tree", "web-1@00000000").code == olga("why", "web-1@00000000").code == 1
+
+
 # -- watching the tree --------------------------------------------------------------------------------------------
 
 
