@@ -16,7 +16,7 @@ from reconciler.core.model import PREFIX, Body, Key, Problem, Run, placement_of
 from reconciler.core.rollout import Plan, plan
 from reconciler.core.selection import canonical
 from reconciler.core.status import Pin, PinnedCluster, PlacementState, Record, RunStatus, Snapshot, State
-from reconciler.core.view import Declared, View
+from reconciler.core.view import Declared, View, is_member
 from reconciler.daemon.proposal import NOT_YET
 from reconciler.daemon.untimely import untimely
 from reconciler.delivery.base import key_of
@@ -64,7 +64,7 @@ class Foreseen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parting:
-    """What a change takes away: a run is withdrawn or rolled back, a placement is removed.
+    """What a change takes away, or gives back: runs, placements and clusters that go, placements that come again.
 
     `clusters` are those that would be touched, each with the snapshot it goes back to; None: nothing is left there.
     """
@@ -111,24 +111,66 @@ def foresee(
 
 
 def partings(view: View, status: store.Status | None, now: datetime) -> tuple[Parting, ...]:
-    """Return what would be withdrawn, rolled back or removed, as of the head of the view."""
+    """Return what would be withdrawn, rolled back, removed or kept after all, as of the head of the view."""
     if view.head is None or status is None:
         return ()
     declared = Declarations(head=view.head, view=view, started_after=status.fleet.started_after)
-    planned = ((state, plan(state, declared, now)) for state in status.placements.values())
-    return tuple(one for state, found in planned for one in _partings(state, found, view))
+    planned = [(state, plan(state, declared, now)) for state in status.placements.values()]
+    found = (one for state, after in planned for one in _partings(state, after, view))
+    return (*found, *_departing(view, [(state, after.state) for state, after in planned]))
 
 
 def _partings(before: PlacementState, planned: Plan, view: View) -> Iterator[Parting]:
     after = planned.state
+    back = {uid for event in planned.events if isinstance(event, RunSeen) for uid in event.reverts}
     for event in planned.events:
         if isinstance(event, RunSeen) and event.reverts:
             yield _rolled_back(after.runs[event.run])
         elif isinstance(event, RunWithdrawn) and event.run in before.runs and not event.rollback:
             message = "it starts nothing new; its clusters keep what they have"
             yield Parting(outcome="Withdrawn", subject=str(after.runs[event.run].key), message=message)
+    for run in before.runs.values():
+        if run.end is not None and run.uid not in back and _goes(view, run.uid):
+            message = f"it is over ({run.end}): nothing changes on its clusters, and `get --all` still shows it"
+            yield Parting(outcome="Archived", subject=str(run.key), message=message)
     if after.removed_at is not None and before.removed_at is None:
         yield _removed(after, view)
+    elif before.removed_at is not None and after.removed_at is None:
+        yield from _kept(before, view)
+
+
+def _goes(view: View, uid: str) -> bool:
+    """Tell whether it is the change itself that removes an object."""
+    removal = view.removals.get(uid)
+    return removal is not None and removal.commit.sha == NOT_YET
+
+
+def _kept(state: PlacementState, view: View) -> Iterator[Parting]:
+    """Say what comes of it that a placement is there again whose removal was waited with."""
+    members = view.clusters()
+    held = sorted(one.cluster for one in state.records.values() if one.hash and is_member(members, one))
+    if held:
+        what = "let go of on" if is_abandoned(state) else "removed from"
+        message = f"it is added again within the grace period: what it placed is not {what} {', '.join(held)}"
+        yield Parting(outcome="Kept", subject=str(state.key), message=message)
+
+
+def _departing(view: View, states: Iterable[tuple[PlacementState, PlacementState]]) -> Iterator[Parting]:
+    """Say of the clusters that leave the fleet which runs that go on skip them; `states`: each before and after."""
+    pairs = [(run, after.runs.get(run.uid)) for before, after in states for run in before.runs.values()]
+    for removal in view.removals.values():
+        gone = removal.declared
+        if gone.key.kind == "MemberCluster" and _goes(view, gone.uid):
+            skip = [run.key.name for run, after in pairs if after is not None and _skips(run, after, gone.uid)]
+            told = f"; skipped from then on by {', '.join(skip)}" if skip else ""
+            message = f"it keeps what it has{told}"
+            yield Parting(outcome="Leaves", subject=str(gone.key), message=message)
+
+
+def _skips(run: RunStatus, after: RunStatus, cluster: str) -> bool:
+    """Tell whether a run that goes on, or its delivery to the cluster, has yet to finish there."""
+    waiting = (one for stage in run.all_stages for one in stage.clusters if one.uid == cluster and not one.is_done)
+    return any(after.end is None or one.in_flight for one in waiting)
 
 
 def _rolled_back(run: RunStatus) -> Parting:

@@ -453,6 +453,46 @@ def test_an_abandoned_placement_is_told_to_leave_its_objects(rings, olga):
     assert found["clusters"] == {}
 
 
+ARCHIVED = "it is over (Succeeded): nothing changes on its clusters, and `get --all` still shows it"
+KEPT = "it is added again within the grace period: what it placed is not removed from"
+
+
+def test_what_else_leaves_or_comes_back_is_told_in_a_line_before_it_is_merged(rings, olga):
+    """A run that was over, a cluster that a run would still come to, a placement that is there again in time."""
+    rings.commits(RUN, manifests.run("r1"))
+    rings.passes()
+    gated = manifests.strategy(manifests.stage("canary", approval=True), manifests.stage("prod"))
+    rings.commits({"strategies/rings.yaml": gated, "runs/r2.yaml": manifests.run("r2")})
+    rings.passes()
+    branches_off(rings, {RUN: None, "clusters/east.yaml": None})
+    assert olga("plan", "--ref", "feature").out.splitlines()[1:] == [
+        f"  Archived: ClusterStagedUpdateRun r1: {ARCHIVED}",
+        "  Leaves: MemberCluster east: it keeps what it has; skipped from then on by r2",
+    ]
+    rings.merges("feature")
+    rings.approves("r2", "canary")
+    rings.passes()
+    assert (rings.run("r2").end, rings.started("r2"), rings.value("east")) == (
+        "Succeeded",
+        ["canary", "west"],
+        "value1",
+    )
+    branches_off(rings, {"clusters/canary.yaml": None}, "more")
+    assert olga("plan", "--ref", "more").out.splitlines()[1:] == [
+        "  Leaves: MemberCluster canary: it keeps what it has"
+    ]
+    rings.removes("placements/web.yaml")
+    rings.passes(minutes=9)
+    branches_off(rings, {"placements/web.yaml": manifests.placement()}, "again")
+    assert olga("plan", "--ref", "again").out.splitlines()[1:] == [
+        f"  Kept: ClusterResourcePlacement web: {KEPT} canary, west",
+    ]
+    rings.merges("again")
+    rings.passes(minutes=30)
+    assert rings.values() == dict.fromkeys(("canary", "east", "west"), "value1")
+    assert foreseen(olga)["leaving"] == []
+
+
 def test_several_runs_of_one_change_are_refused_without_a_commit_that_there_is_not(rings, olga):
     branches_off(rings, {RUN: manifests.run("r1"), "runs/r2.yaml": manifests.run("r2")})
     problems = {one["problem"] for one in foreseen(olga, "--ref", "feature", code=4)["runs"]}
