@@ -12,12 +12,13 @@ import structlog
 
 from reconciler import redact
 from reconciler.commands.options import Operating
+from reconciler.core.status import RunStatus
 from reconciler.daemon import checkpoint
 from reconciler.daemon.derive import Derivation
 from reconciler.delivery import open_delivery
 from reconciler.errors import UsageError
 from reconciler.git import history
-from reconciler.git.mirror import Mirror, Source, cache_of, open_source
+from reconciler.git.mirror import Mirror, Source, cache_of, open_local, open_source
 from reconciler.git.run import check_sha
 from reconciler.settings import Settings, load, settings_file
 from reconciler.status_branch import reader, store
@@ -64,6 +65,21 @@ def open_fleet(repo: str, branch: str, status_branch: str, *, offline: bool = Fa
         source=source, branch=branch, status_branch=status_branch, derivation=derivation, status=status, lost=lost
     )
     return fleet.complete()
+
+
+def recorded_in(folder: Path, branch: str, status_branch: str) -> tuple[RunStatus, ...]:
+    """Return the runs as the status branch has them that a clone holds already; none where nothing can be known.
+
+    Raises:  GitError.
+    """
+    if not (folder / ".git").exists():
+        return ()
+    try:
+        source = open_local(folder, (branch, status_branch), offline=True)
+        tip = source.tip(status_branch)
+        return _read_status(source, tip).runs if tip is not None else ()
+    except (UsageError, reader.StatusUnreadableError):
+        return ()  # a history that is cut off, or a status branch that is none of ours
 
 
 def _cache(source: Source) -> Path:

@@ -39,7 +39,7 @@ def validate(
     if folder is None and repo is not None:
         judged = _of_branch(repo, branch, status_branch, offline=offline)
     else:
-        judged = _of_folder(folder or Path())
+        judged = _of_folder(folder or Path(), branch, status_branch)
     problems = findings(judged.view)
     if output == "json":
         typer.echo(json.dumps([codec.encode(one) for one in (*problems, *judged.warnings)], indent=2))
@@ -89,8 +89,12 @@ def _objects(view: "View") -> int:
     return sum(len(found) for found in view.objects.values()) + len(view.resources) + len(view.broken)
 
 
-def _of_folder(folder: Path) -> _Judged:
-    """Judge what is on disk; raises UsageError for a folder that holds none of a fleet's folders."""
+def _of_folder(folder: Path, branch: str, status_branch: str) -> _Judged:
+    """Judge what is on disk; raises UsageError for a folder that holds none of a fleet's folders.
+
+    What runs wait for is known as far as the clone has the status branch; nothing is fetched.
+    """
+    from reconciler.commands.opening import recorded_in  # noqa: PLC0415
     from reconciler.core.model import FOLDERS  # noqa: PLC0415
     from reconciler.daemon.findings import outside  # noqa: PLC0415
     from reconciler.daemon.untimely import untimely  # noqa: PLC0415
@@ -107,7 +111,8 @@ def _of_folder(folder: Path) -> _Judged:
         )
     view, count = judge(folder)
     has_history = view.head is not None and view.head.position > 0  # else nothing is older than anything
-    early = tuple(untimely(view)) if has_history else ()
+    recorded = recorded_in(folder, branch, status_branch) if has_history and any(view.approvals()) else ()
+    early = tuple(untimely(view, recorded, aside=True)) if has_history else ()
     return _Judged(view=view, what=f"{count} manifests", outside=found, early=early, count=count)
 
 

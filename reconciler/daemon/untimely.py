@@ -37,10 +37,11 @@ class _Asked:
         return over or (self.gate is not None and self.gate.passed_at is not None)
 
 
-def untimely(view: View, recorded: Iterable[RunStatus] = ()) -> Iterator[Problem]:
+def untimely(view: View, recorded: Iterable[RunStatus] = (), *, aside: bool = False) -> Iterator[Problem]:
     """Find approvals that came too early, as far as it can be told at the head of the view.
 
-    Without the runs as they are `recorded`, that is those which came with their run, or before it.
+    Without the runs as they are `recorded`, that is those which came with their run, or before it. `aside` says that
+    the view is not of the watched branch: what it holds is merged later than any gate that is open opened.
     """
     asked = _asked(view, {one.uid: one for one in recorded})
     for declared in view.approvals():
@@ -49,7 +50,7 @@ def untimely(view: View, recorded: Iterable[RunStatus] = ()) -> Iterator[Problem
             continue
         for one in asked.get(declared.key, ()):
             meant = approval.run in (None, one.run.key.name) and approval.stage in (None, one.stage)
-            if meant and not one.is_settled and _seen(view, approval, one) <= _opened(view, one):
+            if meant and not one.is_settled and _seen(view, approval, one) <= _opened(view, one, aside=aside):
                 yield _problem(declared, one)
 
 
@@ -76,10 +77,10 @@ def _seen(view: View, approval: Approval, one: _Asked) -> int:
     return min(view.approvals_seen[mark] for mark in marks if mark in view.approvals_seen)
 
 
-def _opened(view: View, one: _Asked) -> int:
+def _opened(view: View, one: _Asked, *, aside: bool) -> int:
     """Return the position of the oldest head at which the gate can have opened."""
     if one.gate is not None and one.gate.opened_at is not None:
-        return one.gate.opened_position
+        return one.run.created.position if aside else one.gate.opened_position
     return one.run.created.position if one.recorded is None or view.head is None else view.head.position
 
 

@@ -251,6 +251,28 @@ def test_an_approval_of_a_gate_that_is_not_open_yet_is_warned_of_where_the_statu
     assert "warning" not in ask(rings.remote, "validate").err
 
 
+def test_files_on_disk_are_judged_by_the_status_branch_that_the_clone_holds(rings: World, tmp_path, capsys):
+    """Seen: the approval of a gate that was not open yet was called valid, for its run was merged long before."""
+    rings.commits("strategies/rings.yaml", strategy(stage("canary", wait="10m"), stage("prod", approval=True)))
+    rings.commits("runs/web-1.yaml", run("web-1"))
+    rings.passes()
+    clone = servers.clone_of(rings.remote, tmp_path / "clone")
+    (clone / "approvals").mkdir()
+    (clone / "approvals" / "a.json").write_text(approval("web-1-prod"))
+
+    def warned() -> bool:
+        assert command_line(["validate", str(clone)]) == 0
+        return "before the gate after stage prod of run web-1 opens" in capsys.readouterr().err
+
+    assert not warned(), "nothing is known of the gate"
+    servers.git(clone, "fetch", "--quiet", "origin")
+    assert warned()
+    rings.joins("north", ring="none")
+    rings.passes(minutes=11)
+    servers.git(clone, "fetch", "--quiet", "origin")
+    assert not warned(), "the gate has opened, at a commit that is not checked out"
+
+
 def test_what_nobody_waits_for_any_more_is_not_warned_of(rings: World, ask: Command):
     rings.commits("strategies/rings.yaml", strategy(stage("canary", approval=True), stage("prod")))
     rings.commits({"runs/web-1.yaml": run("web-1"), "approvals/a.json": approval("web-1-canary")})
