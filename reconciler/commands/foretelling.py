@@ -7,7 +7,7 @@ from reconciler.commands.planning import INITIALIZES, STARTS, STOPPED, Change, D
 from reconciler.commands.present import fields, small_table
 from reconciler.commands.telling import start_command
 from reconciler.core.status import PinnedStage, PinnedTask, Record, Snapshot
-from reconciler.daemon.proposal import NOT_YET
+from reconciler.daemon.proposal import NOT_YET, ConflictError
 
 
 def lines_of(what: str, change: Change) -> Iterator[str]:
@@ -105,6 +105,7 @@ def data_of(merged: str | None, base: str, change: Change) -> dict[str, Any]:
     return {
         "merged": merged,
         "base": base,
+        "conflicts": [],
         "problems": [str(one) for one in change.problems],
         "warnings": [str(one) for one in change.warnings],
         "leaving": [
@@ -113,6 +114,12 @@ def data_of(merged: str | None, base: str, change: Change) -> dict[str, Any]:
         ],
         "runs": [_run_data(one) for one in change.runs],
     }
+
+
+def conflict_data(merged: str, conflict: ConflictError) -> dict[str, Any]:
+    """Return in the same shape that nothing can be foreseen, since git leaves the merge to a person: in which files."""
+    nothing = data_of(merged, conflict.base, Change(problems=(), warnings=(), leaving=(), runs=()))
+    return nothing | {"conflicts": list(conflict.paths), "problems": [str(conflict)]}
 
 
 def _run_data(one: Foreseen) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from reconciler.status_branch.store import Status
 
 _OUTPUTS = ("text", "json", "yaml")
+_WORK_TREE = "the work tree"
 
 
 def register(application: typer.Typer) -> None:
@@ -36,16 +37,24 @@ def plan(
 ) -> int:
     """Tell what every run would do that is not started yet, as if the files on disk (or --ref) were merged now.
 
-    Exit code 0: all would go on; 2: a file of the change does not count; 4: a run would be refused.
+    Exit code 0: all would go on; 2: a file of the change does not count, or the merge conflicts;
+    4: a run would be refused.
     """
     from reconciler.clock import wall  # noqa: PLC0415
     from reconciler.commands import OK, REFUSED, USAGE  # noqa: PLC0415
+    from reconciler.commands.foretelling import conflict_data  # noqa: PLC0415
     from reconciler.commands.planning import Change, broken_by, foresee, partings, untimely_in  # noqa: PLC0415
+    from reconciler.daemon.proposal import ConflictError  # noqa: PLC0415
     from reconciler.errors import UsageError  # noqa: PLC0415
 
     if output not in _OUTPUTS:
         raise UsageError(f"-o {output}: there are text, json and yaml")
-    on = _open(where, ref)
+    try:
+        on = _open(where, ref)
+    except ConflictError as error:
+        if output != "text":
+            _say_data(conflict_data(ref or _WORK_TREE, error), output)
+        raise
     found = foresee(on.view, on.read, on.status, on.held, wall())
     found = _chosen(found, on.view, runs or (), namespace)
     change = Change(
@@ -87,7 +96,7 @@ def _open(where: options.Reading, ref: str) -> _Where:
     held = {one.subject: str(one) for one in warn_of_holds(fleet)}
     view, git = fleet.derivation.view, fleet.source.git
     assert view.head is not None
-    head, merged = view.head.sha, ref or ("the work tree" if git.where is not None else "")
+    head, merged = view.head.sha, ref or (_WORK_TREE if git.where is not None else "")
     tip = _tip(fleet, where, ref) if ref else None
     changes = _changes(git, head, tip, ref, where.branch)
     if changes:
@@ -106,9 +115,8 @@ def _open(where: options.Reading, ref: str) -> _Where:
 
 
 def _changes(git: "Git", head: str, tip: str | None, ref: str, branch: str) -> "tuple[FileChange, ...]":
-    """Return what the merge would change; raises UsageError where it would be left to a person."""
+    """Return what the merge would change; raises ConflictError where it would be left to a person."""
     from reconciler.daemon.proposal import ConflictError, of_commit, of_files  # noqa: PLC0415
-    from reconciler.errors import UsageError  # noqa: PLC0415
 
     try:
         if tip is not None:
@@ -116,7 +124,7 @@ def _changes(git: "Git", head: str, tip: str | None, ref: str, branch: str) -> "
         return of_files(git, head, git.where) if git.where is not None else ()
     except ConflictError as error:
         what, first = (ref, "rebase it first") if ref else ("what is here", f"git pull --rebase origin {branch}")
-        raise UsageError(f"{what} conflicts with {branch} in {error}: {first}") from error
+        raise ConflictError(head, error.paths, f"{what} conflicts with {branch} in {error}: {first}") from error
 
 
 def _is_plain_folder(folder: Path) -> bool:
@@ -176,14 +184,19 @@ def _chosen(
 
 
 def _show(where: _Where, change: "Change", output: str) -> None:
-    import json  # noqa: PLC0415
-
     from reconciler.commands.foretelling import data_of, lines_of  # noqa: PLC0415
     from reconciler.commands.present import say  # noqa: PLC0415
-    from reconciler.documents import yaml  # noqa: PLC0415
 
     if output == "text":
         say(*lines_of(where.title, change))
-        return
-    data = data_of(where.merged, where.base, change)
+    else:
+        _say_data(data_of(where.merged, where.base, change), output)
+
+
+def _say_data(data: dict[str, Any], output: str) -> None:
+    import json  # noqa: PLC0415
+
+    from reconciler.commands.present import say  # noqa: PLC0415
+    from reconciler.documents import yaml  # noqa: PLC0415
+
     say(json.dumps(data, indent=2, ensure_ascii=False) if output == "json" else yaml.dump(data).removesuffix("\n"))

@@ -23,10 +23,11 @@ NOT_YET = "0" * 40
 
 
 class ConflictError(UsageError):
-    """A merge would need a person; the text are the paths."""
+    """A merge onto the commit `base` would need a person, in the files `paths`; the text are these unless given."""
 
-    def __init__(self, paths: Sequence[str]) -> None:
-        super().__init__(", ".join(paths))
+    def __init__(self, base: str, paths: Sequence[str], text: str = "") -> None:
+        super().__init__(text or ", ".join(paths))
+        self.base, self.paths = base, tuple(paths)
 
 
 def of_commit(git: Git, head: str, tip: str) -> tuple[FileChange, ...]:
@@ -56,7 +57,7 @@ def _merged(git: Git, head: str, tip: str) -> tuple[FileChange, ...]:
     done = {head: tip, tip: head}.get(base)  # what needs no merge
     found = merge.merge(git, head, tip) if done is None else merge.Merged(tree=done)
     if found.conflicts:
-        raise ConflictError(found.conflicts)
+        raise ConflictError(head, found.conflicts)
     changes = [one for one in log.diff(git, head, found.tree) if _matters(one)]
     wanted = [one.blob for one in changes if one.blob and one.is_content and is_manifest(one.path)]
     blobs = log.read_blobs(git, wanted, limit=FILE_LIMIT)

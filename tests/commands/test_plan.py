@@ -222,6 +222,15 @@ def test_a_merge_that_git_leaves_to_a_person_is_no_plan(rings, olga):
     said = olga("plan", "--ref", "feature")
     assert (said.code, said.out) == (2, "")
     assert said.err == "reconciler: feature conflicts with main in b.md, clusters/east.yaml: rebase it first\n"
+    told = olga("plan", "--ref", "feature", "-o", "json")
+    assert (told.code, told.err) == (2, said.err)
+    data = json.loads(told.out)
+    assert data["conflicts"] == ["b.md", "clusters/east.yaml"]
+    assert [f"reconciler: {one}\n" for one in data["problems"]] == [said.err]
+    assert (data["merged"], data["base"], data["runs"], data["leaving"]) == ("feature", rings.head(), [], [])
+    assert yaml.safe_load(olga("plan", "--ref", "feature", "-o", "yaml").out) == data
+    rings.branches("sound")
+    assert foreseen(olga, "--ref", "sound").keys() == data.keys()
 
 
 def test_a_local_branch_goes_before_the_remote_s_and_any_commit_will_do(rings, clone, olga):
@@ -367,7 +376,7 @@ def test_plan_of_a_diverged_branch_and_the_run_after_git_merged_it_agree(rings, 
         if merged:
             _agrees(rings, run, said)
         else:
-            assert (said.code, said.out) == (2, "")
+            assert (said.code, json.loads(said.out)["runs"]) == (2, [])
             assert f"{name} conflicts with main in " in said.err
     assert True in outcomes, "a history that git can merge nothing of says little"
 
