@@ -112,6 +112,9 @@ def _application() -> Callable[..., Any]:
         rich_markup_mode=None,  # plain pages of help: the rich ones cost more time than the command
         context_settings={"help_option_names": ["-h", "--help"]},
     )
+    from reconciler.commands.options import everywhere  # noqa: PLC0415
+
+    application.callback()(everywhere)
     for module in pkgutil.iter_modules(__path__):
         if module.name not in _SHARED:
             importlib.import_module(f"{__name__}.{module.name}").register(application)

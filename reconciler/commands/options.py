@@ -1,7 +1,9 @@
 """The options that several commands share, each declared once."""
 
 import inspect
-from collections.abc import Callable, Collection
+import os
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
@@ -12,11 +14,10 @@ import typer
 from reconciler.errors import UsageError
 
 T = TypeVar("T")
+_REPO = "RECONCILER_REPO"
 Repo = Annotated[
     str,
-    typer.Option(
-        "--repo", "-C", envvar="RECONCILER_REPO", help="A clone, a bare repository, or any URL that git understands."
-    ),
+    typer.Option("--repo", "-C", envvar=_REPO, help="A clone, a bare repository, or any URL that git understands."),
 ]
 Branch = Annotated[str, typer.Option("--branch", help="The watched branch.")]
 StatusBranch = Annotated[str, typer.Option("--status-branch", help="The branch that the daemon writes.")]
@@ -29,7 +30,7 @@ SettingsFile = Annotated[
 ]
 OptionalRepo = Annotated[
     str | None,
-    typer.Option("--repo", "-C", envvar="RECONCILER_REPO", help="A bare repository or any URL that git understands."),
+    typer.Option("--repo", "-C", envvar=_REPO, help="A bare repository or any URL that git understands."),
 ]
 OptionalBranch = Annotated[str | None, typer.Option("--branch", help="The watched branch (default main).")]
 OptionalStatusBranch = Annotated[
@@ -50,6 +51,27 @@ Grace = Annotated[
     float | None,
     typer.Option("--removal-grace-period-seconds", help="How long what a removed placement placed stays (600)."),
 ]
+
+
+def everywhere(
+    context: typer.Context,
+    repo: Annotated[str | None, typer.Option("--repo", "-C", help="As --repo of the command, which wins.")] = None,
+) -> None:
+    """Take options before the command: what is given there comes to it as the environment does, and before that."""
+    if repo is not None:
+        context.with_resource(_environment(_REPO, repo))
+
+
+@contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    """Set a variable of the environment for a while."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        os.environ.pop(name)
+        os.environ |= {name: before} if before is not None else {}
 
 
 def one_of(option: str, given: str, allowed: Collection[str]) -> str:

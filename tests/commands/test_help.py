@@ -1,5 +1,7 @@
 """Every reading command explains itself."""
 
+import os
+
 import pytest
 
 from reconciler.commands import run
@@ -32,6 +34,24 @@ def test_a_bare_word_prints_its_page(words, group, capsys):
     said = capsys.readouterr()
     assert said.out.startswith(f"Usage: {group} [OPTIONS] COMMAND")
     assert said.err == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "where"),
+    [
+        ("get csur", "/env"),
+        ("-C /before get csur", "/before"),
+        ("--repo /before replay a", "/before"),
+        ("-C /before run start a", "/before"),
+        ("-C /before get csur -C /after", "/after"),
+    ],
+)
+def test_the_repository_may_be_named_before_the_command(words, where, capsys, monkeypatch):
+    """As with git; what is given after the command wins, and nothing of it stays in the environment."""
+    monkeypatch.setenv("RECONCILER_REPO", "/env")
+    assert run(words.split()) == 2
+    assert capsys.readouterr().err == f"reconciler: {where} is not a directory, so it is no git repository\n"
+    assert os.environ["RECONCILER_REPO"] == "/env"
 
 
 @pytest.mark.parametrize(
