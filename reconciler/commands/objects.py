@@ -116,9 +116,26 @@ def known_runs(fleet: Fleet, *, everything: bool = False) -> list[RunStatus]:
     return sorted(runs, key=lambda run: (run.position, run.key.name))
 
 
+def lost_runs(fleet: Fleet) -> dict[Key, RunStatus]:
+    """Return the recorded runs that a rewritten history, which nobody has accepted yet, knows nothing of.
+
+    One that is committed there again with the same spec is the same run, once the rewrite is accepted.
+    """
+    if not any(one.rule == "HistoryRewritten" for one in holds(fleet)):
+        return {}
+    there = {one.uid for one in fleet.derivation.view.runs()}
+    return {run.key: run for run in known_runs(fleet) if run.uid not in there and not run.reverts}
+
+
 def _runs(fleet: Fleet, noun: Noun, everything: bool) -> Iterator[Item]:
     known = {run.uid: run for run in known_runs(fleet, everything=everything) if run.key.kind == noun.kind}
+    lost = lost_runs(fleet)
     for one in fleet.derivation.view.objects[noun.kind].values():
+        if one.uid not in known and one.key in lost:
+            if lost[one.key].spec == one.document.body["spec"]:
+                continue
+            if not everything:
+                known.pop(lost[one.key].uid, None)
         run = known.pop(one.uid, None)
         if run is None and _is_tampered(fleet, one):
             yield Item(body=declared_object(one) | _recorded(fleet, one), state=HELD)

@@ -10,7 +10,7 @@ from reconciler import clock
 from reconciler.commands import FAILED, present
 from reconciler.commands.holds import Hold, hold_of_run, holds, warn_of_holds
 from reconciler.commands.nouns import DEFAULT_NAMESPACE, NOUNS, Noun, noun_of
-from reconciler.commands.objects import items
+from reconciler.commands.objects import items, lost_runs
 from reconciler.commands.opening import Fleet, lost_status, open_fleet
 from reconciler.commands.options import Reading
 from reconciler.core.model import Run, parse_duration
@@ -141,7 +141,7 @@ def find_run(fleet: Fleet, noun: Noun, namespace: str, word: str) -> tuple[Decla
     known, (name, uid) = fleet.status.runs if fleet.status is not None else (), name_and_uid(word)
     runs = [run for run in known if (run.key.kind, run.key.namespace, run.key.name) == (noun.kind, namespace, name)]
     if declared is not None:
-        return declared, next((run for run in runs if run.uid == declared.uid), None)
+        return declared, next((run for run in runs if run.uid == declared.uid), None) or _lost(fleet, declared)
     return None, max((run for run in runs if run.uid.startswith(uid)), key=lambda run: run.position, default=None)
 
 
@@ -149,6 +149,12 @@ def _declared(fleet: Fleet, noun: Noun, namespace: str, word: str) -> Declared |
     name, uid = name_and_uid(word)
     found = fleet.derivation.view.find(noun.kind, namespace, name)
     return found if found is not None and found.uid.startswith(uid) else None
+
+
+def _lost(fleet: Fleet, declared: Declared) -> RunStatus | None:
+    """Return the record of what a run was before the history was rewritten, while that is not accepted."""
+    run = lost_runs(fleet).get(declared.key)
+    return run if run is not None and run.spec == declared.document.body["spec"] else None
 
 
 def word_for(fleet: Fleet, run: RunStatus) -> str:

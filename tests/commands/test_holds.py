@@ -8,7 +8,7 @@ import pytest
 from reconciler import clock
 from reconciler.commands.opening import open_fleet
 from reconciler.daemon import guards
-from tests import servers
+from tests import manifests, servers
 from tests.commands.conftest import Command
 from tests.world import World
 
@@ -36,6 +36,23 @@ def test_a_rewritten_history_is_told_with_the_command_that_helps(asking, ask: Co
     assert first.startswith(f"warning: {REWRITTEN}")
     assert second == "  next: reconciler acknowledge-rewrite"
     assert "is `reconciler serve` running" not in said.err
+
+
+@pytest.mark.parametrize("same", [True, False], ids=["the same run", "another spec"])
+def test_a_run_that_a_rewrite_commits_again_is_there_once(asking, ask: Command, *, same: bool):
+    """Seen: listed twice while held, as recorded and as committed again; its tree told nothing of what it had done."""
+    texts = {path: asking.text("main", path) for path in asking.paths()}
+    texts["runs/web-1.yaml"] = manifests.run("web-1", index=None if same else 0)
+    asking.rewrites(servers.git(asking.remote, "rev-parse", "main~3"))
+    asking.commits(texts, message="Squash")
+    for accepted in (False, True):
+        [row] = ask(asking.remote, "get", "csur", "--no-headers").out.splitlines()
+        assert ("True" in row.split()) == same
+        told = ask(asking.remote, "tree", "web-1").out
+        assert ("waits for web-1-canary" in told) == same
+        assert len(ask(asking.remote, "get", "csur", "--all", "--no-headers").out.splitlines()) == (1 if same else 2)
+        if not accepted:
+            assert ask(asking.remote, "acknowledge-rewrite").code == 0
 
 
 def test_problems_list_the_holds_that_the_status_branch_holds(asking, ask: Command):
