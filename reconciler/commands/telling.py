@@ -102,8 +102,7 @@ def start_command(run: RunStatus) -> str:
 
 
 def _heard(cluster: ClusterFacts) -> str:
-    words = f": {cluster.message}" if cluster.message else ""
-    return f"{cluster.reason or 'Delivering'}{words}"
+    return ": ".join(one for one in (str(cluster.reason or "Delivering"), cluster.object, cluster.message) if one)
 
 
 # -- the tree ---------------------------------------------------------------------------------------------------

@@ -364,7 +364,7 @@ class FencedDelivery:
             return {}
         listed = {*(before.objects if before else ()), *others}
         found = self._store.strangers(tuple(body for body in content.objects if key_of(body) not in listed))
-        refusals = ((key, _not_ours(key, rule, paths)) for key, paths in found.items())
+        refusals = ((key, not_ours(rule, paths)) for key, paths in found.items())
         return {key: _conflict(key, message) for key, message in refusals if message}
 
     def _settled(self, placement: Key, found: Held, content: Content, fence: Fence) -> Report | None:
@@ -538,17 +538,17 @@ def _incomplete(message: str) -> Report:
 def _conflicts(placement: Key, content: Content, others: Mapping[Key, Key]) -> dict[Key, ObjectResult]:
     keys = (key_of(body) for body in content.objects)
     return {
-        key: _conflict(key, f"{key} on this member belongs to {others[key]}; {placement} does not touch it")
+        key: _conflict(key, f"it belongs to {others[key]} on this member; {placement} does not touch it")
         for key in keys
         if key in others
     }
 
 
-def _not_ours(key: Key, rule: str, paths: tuple[str, ...]) -> str:
+def not_ours(rule: str, paths: tuple[str, ...]) -> str:
     """Return why an object that is there already is left; empty where the rule lets it be taken over."""
     if rule != "IfNoDiff":
-        return f"{key} is there already and not ours; whenToTakeOver is {rule}"
-    return f"{key} is there already and differs at {', '.join(paths[:_MOST_PATHS])}; it is left" if paths else ""
+        return f"it is there already and not ours; whenToTakeOver is {rule}"
+    return f"it is there already and differs at {', '.join(paths[:_MOST_PATHS])}; it is left" if paths else ""
 
 
 def _conflict(key: Key, message: str) -> ObjectResult:

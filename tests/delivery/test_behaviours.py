@@ -565,7 +565,7 @@ def test_never_leaves_an_object_that_is_there_already_and_names_the_rule(bench: 
     reports = [bench.delivery.deliver(WEB, wanted, fence(1)) for _ in range(2)]
     assert reports[0] == reports[1]
     assert (reports[0].complete, reports[0].reason) == (None, Reason.CONFLICT)
-    message = "ConfigMap shop/theirs is there already and not ours; whenToTakeOver is Never"
+    message = "it is there already and not ours; whenToTakeOver is Never"
     assert [(one.object, one.message) for one in reports[0].results] == [("ConfigMap shop/theirs", message)]
     assert bench.objects() == {key_of(theirs): theirs, key_of(mine): mine}
 
@@ -608,7 +608,7 @@ def test_if_no_diff_takes_over_an_equal_object_and_names_where_another_differs(b
     wanted = taking_over("IfNoDiff", equal, config_map("other"))
     report = bench.delivery.deliver(WEB, wanted, fence(1))
     assert (report.complete, report.reason) == (None, Reason.CONFLICT)
-    message = "ConfigMap shop/other is there already and differs at .data.value; it is left"
+    message = "it is there already and differs at .data.value; it is left"
     assert [(one.object, one.message) for one in report.results] == [("ConfigMap shop/other", message)]
     assert bench.objects() == {key_of(one): one for one in (equal, other)}
     bench.remove(key_of(other))

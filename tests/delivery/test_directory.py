@@ -449,7 +449,7 @@ def test_a_file_that_is_not_one_object_differs_as_a_whole(tmp_path: Path, text: 
     file = put(tmp_path, text)
     report = delivered_if_equal(tmp_path, config_map("a"))
     assert (report.reason, report.complete) == (Reason.CONFLICT, None)
-    assert report.message == "ConfigMap shop/a is there already and differs at .; it is left"
+    assert report.message == "it is there already and differs at .; it is left"
     assert file.read_text() == text
 
 
@@ -466,7 +466,7 @@ def test_a_secret_that_differs_is_named_by_its_fields_and_never_by_its_values(tm
     theirs = {**named("a", kind="Secret", group="", namespace="shop"), "data": {"password": "aHVudGVyMg=="}}
     put(tmp_path, yaml.dump(theirs), "shop/Secret/a.yaml")
     report = delivered_if_equal(tmp_path, {**theirs, "data": {"password": "dHIwdWI0ZG9y"}})
-    assert report.message == "Secret shop/a is there already and differs at .data.password; it is left"
+    assert report.message == "it is there already and differs at .data.password; it is left"
     assert "aHVudGVyMg" not in repr(report)
     assert "dHIwdWI0ZG9y" not in repr(report)
 

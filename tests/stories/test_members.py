@@ -145,9 +145,9 @@ def test_an_object_of_another_placement_is_not_touched(rings: World):
     cluster = rings.run("other-1").stages[0].clusters[0]
     assert cluster.reason == "Conflict"
     assert cluster.message == (
-        "Namespace app on this member belongs to ClusterResourcePlacement web; ClusterResourcePlacement other does "
-        "not touch it"
+        "it belongs to ClusterResourcePlacement web on this member; ClusterResourcePlacement other does not touch it"
     )
+    assert f"canary: Conflict: Namespace app: {cluster.message}" in rings.message("other-1", "Progressing")
     assert rings.conditions("other-1")["Progressing"] == "False UpdateRunStuck"
 
 
@@ -225,7 +225,7 @@ def test_what_is_there_already_is_left_where_nothing_may_be_taken_over(rings: Wo
     rings.commits({"placements/web.yaml": applied(whenToTakeOver="Never"), "runs/web-1.yaml": run("web-1")})
     rings.passes()
     assert rings.conditions("web-1")["Progressing"] == "False UpdateRunStuck"
-    words = "canary: Conflict: Namespace app: Namespace app is there already and not ours; whenToTakeOver is Never"
+    words = "canary: Conflict: Namespace app: it is there already and not ours; whenToTakeOver is Never"
     assert rings.message("web-1", "Progressing").endswith(words)
     assert rings.member("canary").objects[key_of(stranger)] == stranger
     del rings.member("canary").objects[key_of(stranger)]

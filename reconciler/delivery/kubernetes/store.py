@@ -16,7 +16,7 @@ from reconciler import effects
 from reconciler.clock import monotonic, sleep
 from reconciler.core.actions import ApplyOptions, ObjectResult, Reason
 from reconciler.core.model import Body, Key
-from reconciler.delivery.base import FENCE_TRUST_SECONDS, Held, Inventory, key_of
+from reconciler.delivery.base import FENCE_TRUST_SECONDS, Held, Inventory, key_of, not_ours
 from reconciler.delivery.health import health
 from reconciler.delivery.kubernetes import fields, inventories, manifests, names
 from reconciler.delivery.kubernetes.api import Api, encoded, failure
@@ -324,25 +324,23 @@ class KubernetesStore:
         listed = self.inventories()
         owner = {inventories.id_of(placement): placement for placement in listed}.get(label)
         if owner is None and not once_ours:
-            raise Unwell(Reason.CONFLICT, f"{key} belongs to the ApplySet {label}, which is none of this program's")
+            raise Unwell(Reason.CONFLICT, f"it belongs to the ApplySet {label}, which is none of this program's")
         if owner is None or key not in listed[owner].objects:
             return call.part_of  # what a former owner of this program left behind
         if not call.options.allow_co_ownership:
-            raise Unwell(Reason.CONFLICT, f"{key} belongs to {owner}; {call.placement} does not touch it")
+            raise Unwell(Reason.CONFLICT, f"it belongs to {owner} on this member; {call.placement} does not touch it")
         return label
 
     def _may_take_over(self, call: Call, key: Key, path: str, sent: Body, live: Body) -> None:
         """Raise Unwell (Conflict) when the placement's `whenToTakeOver` forbids to touch an object that is not its."""
         rule = call.options.take_over
-        if rule == "Always":
-            return
-        if rule != "IfNoDiff":
-            raise Unwell(Reason.CONFLICT, f"{key} is there already and not ours; whenToTakeOver is {rule}")
-        if found := self._changes(key, path, sent, live):
-            raise Unwell(Reason.CONFLICT, f"{key} is there already and differs at {', '.join(found[:5])}; it is left")
+        if rule != "Always" and (why := not_ours(rule, self._changes(rule, key, path, sent, live))):
+            raise Unwell(Reason.CONFLICT, why)
 
-    def _changes(self, key: Key, path: str, sent: Body, live: Body) -> tuple[str, ...]:
-        """Return at which paths the live object would change if it were taken over."""
+    def _changes(self, rule: str, key: Key, path: str, sent: Body, live: Body) -> tuple[str, ...]:
+        """Return at which paths the live object would change if it were taken over, where the rule asks for it."""
+        if rule != "IfNoDiff":
+            return ()
         answer = self._ask_to_apply(path, sent, force=True, dry_run=True)
         self._judge(key, answer)
         return tuple(fields.differences(self.api.body_of(answer, f"try {key}"), live))
@@ -365,8 +363,7 @@ class KubernetesStore:
         live = known[key] if key in known else self._read(key, path)
         if live is None or self._label_for(call, key, live) is not None:
             return
-        rule, sent = call.options.take_over, manifests.sent(body, call.part_of)
-        found[key] = self._changes(key, path, sent, live) if rule == "IfNoDiff" else ()
+        found[key] = self._changes(call.options.take_over, key, path, manifests.sent(body, call.part_of), live)
 
     # -- deleting objects
 

@@ -153,7 +153,7 @@ def _conflict(key: Key, status: Status, said: str) -> Unwell:
     names = ", ".join(f"{one.field} ({', '.join(_MANAGER.findall(one.message))})" for one in fields[:_MOST_CAUSES])
     more = f" and {len(fields) - _MOST_CAUSES} more" if len(fields) > _MOST_CAUSES else ""
     hint = "take the field out of the manifest, or set serverSideApplyConfig.force"
-    return Unwell(Reason.CONFLICT, f"{key}: fields are managed by somebody else: {names}{more}; {hint}")
+    return Unwell(Reason.CONFLICT, f"fields are managed by somebody else: {names}{more}; {hint}")
 
 
 def is_secret(key: Key) -> bool:
