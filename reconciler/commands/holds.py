@@ -6,6 +6,7 @@ All of it from the two branches: what the daemon wrote to `problems.yaml`, and w
 import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 
 from reconciler.commands import present
 from reconciler.commands.opening import Fleet
@@ -57,6 +58,25 @@ def hold_of(fleet: Fleet, placement: Key | None) -> Hold | None:
 def hold_of_run(fleet: Fleet, run: Key, placement: str) -> Hold | None:
     """Return what holds the placement that a run rolls out; None: nothing does."""
     return hold_of(fleet, placement_of(run, placement))
+
+
+def held_since(fleet: Fleet, hold: Hold) -> datetime | None:
+    """Return when the status branch began to tell of a hold, which it has told ever since; None: it does not.
+
+    Raises:  GitError.
+    """
+    if fleet.status is None:
+        return None
+    subjects = (hold.subject,) if hold.subject else (fleet.branch, fleet.status_branch, str(reader.ANY))
+    git, since = fleet.source.git, None
+    versions = list(history.versions(git, fleet.status.commit, layout.PROBLEMS))
+    blobs = history.read_blobs(git, {blob for _, blob in versions if blob is not None})
+    for commit, blob in versions:
+        told = _problems_in(blobs[blob]) if blob is not None else ()
+        if not any(one.rule == hold.rule and one.path in subjects for one in told):
+            break
+        since = commit.time
+    return since
 
 
 def warn_of_holds(fleet: Fleet, known: Iterable[Hold] = ()) -> tuple[Hold, ...]:
@@ -144,8 +164,11 @@ def is_hold(fleet: Fleet, problem: Problem) -> bool:
 
 def recorded_problems(fleet: Fleet) -> tuple[Problem, ...]:
     """Return what `problems.yaml` on the status branch holds; nothing where somebody made it unreadable."""
-    data = fleet.status.files.get(layout.PROBLEMS) if fleet.status is not None else None
-    read = yaml.read(layout.PROBLEMS, data or b"")
+    return _problems_in(fleet.status.files.get(layout.PROBLEMS, b"")) if fleet.status is not None else ()
+
+
+def _problems_in(data: bytes) -> tuple[Problem, ...]:
+    read = yaml.read(layout.PROBLEMS, data)
     body = read.documents[0].value if read.documents and not read.problems else {}
     try:
         return tuple(codec.decode(Problem, one) for one in body["problems"])

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from reconciler.commands.holds import Hold, holds
+from reconciler.commands.holds import Hold, held_since, holds
 from reconciler.commands.nouns import noun_of
 from reconciler.commands.opening import Fleet
 from reconciler.commands.reading import find_run, hold_on, knowing, name_and_uid, word_for
@@ -54,7 +54,8 @@ def why_run(fleet: Fleet, kind: str, namespace: str, word: str) -> Answer | None
     declared, run = find_run(fleet, noun_of(kind), namespace, word)
     if declared is None and run is None:
         return None
-    held = while_held(hold_on(fleet, noun_of(kind), namespace, word)) if run is None or run.end is None else ()
+    over = run is not None and run.end is not None
+    held = () if over else while_held(fleet, hold_on(fleet, noun_of(kind), namespace, word))
     if declared is not None:
         changed = declared.changed.time
         found = reasons_of_run(run, changed) if run is not None else unseen(fleet, declared)
@@ -67,9 +68,11 @@ def why_run(fleet: Fleet, kind: str, namespace: str, word: str) -> Answer | None
     return Answer(kind=kind, namespace=namespace, name=name_and_uid(word)[0], state=state, reasons=reasons)
 
 
-def while_held(hold: Hold | None) -> tuple[Because, ...]:
+def while_held(fleet: Fleet, hold: Hold | None) -> tuple[Because, ...]:
     """Return a hold as a reason, if there is one."""
-    return (Because(message=str(hold), who=OPERATOR, command=hold.command),) if hold is not None else ()
+    if hold is None:
+        return ()
+    return (Because(message=str(hold), since=held_since(fleet, hold), who=OPERATOR, command=hold.command),)
 
 
 def in_broken_file(fleet: Fleet, declared: Declared) -> Iterator[Because]:

@@ -42,7 +42,7 @@ def why_cluster(fleet: Fleet, name: str) -> Answer | None:
     if not found:
         nothing = Because(message="no placement that the daemon has recorded chooses it", since=declared.created.time)
         found = [*in_broken_file(fleet, declared), nothing]
-    held = while_held(hold_of(fleet, None))
+    held = while_held(fleet, hold_of(fleet, None))
     state = "Held" if held else "Waiting" if waits else "Idle"
     return Answer(kind="MemberCluster", namespace="", name=name, state=state, reasons=(*held, *(waits or found)))
 
@@ -97,7 +97,7 @@ def why_placement(fleet: Fleet, kind: str, namespace: str, name: str) -> Answer 
         found = fleet.status.placements.get(declared.key)
         state = found if found is not None and found.uid == declared.uid else None
     wrong = [*in_broken_file(fleet, declared), *_refused(fleet, declared)]
-    held = while_held(hold_of(fleet, declared.key))
+    held = while_held(fleet, hold_of(fleet, declared.key))
     reasons = (*held, *(wrong or _placement(fleet, declared, state)))
     active = any(one.is_active for one in state.runs.values()) if state is not None else False
     word = "Refused" if wrong else "Rolling out" if active else "Idle"
@@ -112,7 +112,7 @@ def _removed(fleet: Fleet, key: Key) -> Answer | None:
     if state.removed_at is None and (removal := fleet.derivation.view.removals.get(state.uid)) is not None:
         spec = removal.declared.document.body["spec"]
         state = replace(state, commit=removal.commit.sha, spec=spec)  # as the next pass will record it
-    held = while_held(hold_of(fleet, key))
+    held = while_held(fleet, hold_of(fleet, key))
     gone = f"its file was removed by commit {state.commit[:7]}"
     members = fleet.derivation.view.clusters()
     holding = sorted((one for one in state.records.values() if not one.is_empty), key=lambda one: one.cluster)
@@ -242,7 +242,7 @@ def why_approval(fleet: Fleet, kind: str, namespace: str, name: str) -> Answer |
         run, stage, gate = max(gates, key=lambda one: (one[0].end is None, one[0].age))
         state, reason = _approval(run, stage, gate, there=declared is not None)
         if run.end is None and gate.passed_at is None:
-            held = while_held(hold_of_run(fleet, run.key, run.placement))
+            held = while_held(fleet, hold_of_run(fleet, run.key, run.placement))
     else:
         state, reason = "Unused", _unused(cast("Declared", declared))
     broken = in_broken_file(fleet, declared) if declared is not None else ()

@@ -63,6 +63,17 @@ def log(git: Git, tip: str, base: str | None = None, *, start: int = 0) -> Itera
     return _parse_log(output, count(start).__next__)
 
 
+def versions(git: Git, tip: str, path: str) -> Iterator[tuple[Commit, str | None]]:
+    """Yield the commits of the first-parent history of `tip` that changed a file, newest first, with its blob then.
+
+    Shape:   positions are not those of the history; blob None: the commit removed the file.
+    Raises:  GitError.
+    """
+    walk = ("--first-parent", "--diff-merges=first-parent", check_sha(tip))
+    for commit, changes in _parse_log(git.run(*_LOG, *walk, "--", path, timeout=_LONG), count().__next__):
+        yield from ((commit, change.blob) for change in changes if change.path == path)
+
+
 def _parse_log(output: bytes, position: Callable[[], int]) -> Iterator[tuple[Commit, tuple[Change, ...]]]:
     """Parse `header NUL (raw NUL path NUL)*` again and again; no path or message can hold a NUL."""
     commit: Commit | None = None

@@ -2,10 +2,13 @@
 
 import json
 import re
+from datetime import timedelta
 
 import pytest
 
+from reconciler.core.conditions import timestamp
 from tests import manifests, servers
+from tests.world import BEGIN
 
 APPROVALS = "whoever may merge to approvals/"
 RUNS = "whoever may merge to runs/"
@@ -224,6 +227,32 @@ def test_what_is_held_says_so_first(gated, olga):
         assert lines[1].startswith("The whole fleet is held: HistoryRewritten: the recorded head COMMIT is not in the ")
         assert lines[2] == "  next: reconciler acknowledge-rewrite"
     assert olga("why", "r1").err == ""
+
+
+def test_what_is_held_says_since_when_as_far_as_the_status_branch_tells(gated, olga):
+    """A hold that was lifted and came back began when it came back; that of a placement is found among the others."""
+    head = gated.head()
+
+    def since():
+        return json.loads(olga("why", "r1", "-o", "json").out)["reasons"][0].get("since", "").replace(".000000", "")
+
+    for hours, moment in ((1, "2025-07-22T22:00:00Z"), (3, "2025-07-23T00:00:00Z")):
+        gated.rewrites(servers.git(gated.remote, "rev-parse", f"{head}~1"))
+        gated.commits("README.md", "x\n")
+        assert since() == "", "the daemon has not told it yet"
+        gated.clock.never_before(BEGIN + timedelta(hours=hours))
+        gated.passes(minutes=5)
+        assert since() == moment
+        assert f", since {moment} (AGE)." in told(olga, "r1").splitlines()[1]
+        gated.rewrites(head)
+        gated.passes()
+    moment = gated.clock.now()
+    for other in ("", "- {path: runs/x.yaml, rule: InvalidYaml, message: no}\n"):
+        hold = "- {path: ClusterResourcePlacement web, rule: BehindFence, message: it was set back}\n"
+        gated.commits("problems.yaml", f"problems:\n{hold}{other}", on="fleet-status")
+        assert since() == timestamp(moment)
+        gated.clock.never_before(gated.clock.now() + timedelta(hours=1))
+    gated.damaged = True
 
 
 # -- files that do not count -----------------------------------------------------------------------------------------
