@@ -4,9 +4,10 @@ APScheduler provides the poll and the timers; they only wake the one thread that
 """
 
 import signal
+import socket
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -27,6 +28,8 @@ _QUIET_SECONDS = 0.01
 _GATHER_SECONDS = 0.05
 """So long at most a pass is put off while more comes in."""
 _REPACK_SECONDS = 6 * 3600
+_ENDS = (signal.SIGTERM, signal.SIGINT)
+_POKES = (signal.SIGHUP, signal.SIGUSR1)
 
 
 class Service:
@@ -44,21 +47,21 @@ class Service:
             timezone="UTC", job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
         )
 
-    def poke(self, *_: Any) -> None:
-        """Ask for a pass as soon as possible; safe from any thread and from signal handlers."""
+    def poke(self) -> None:
+        """Ask for a pass as soon as possible; safe from any thread."""
         self._wake.set()
 
-    def stop(self, *_: Any) -> None:
-        """Ask for the end: what is in hand is finished, nothing new is begun."""
+    def stop(self) -> None:
+        """Ask for the end: what is in hand is finished, nothing new is begun; safe from any thread."""
         self._stop.set()
         self._wake.set()
 
     def run(self) -> None:
-        """Serve until stopped; returns once everything in hand is finished."""
-        for name in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(name, self.stop)
-        for name in (signal.SIGHUP, signal.SIGUSR1):
-            signal.signal(name, self.poke)
+        """Serve until stopped, from the main thread; returns once everything in hand is finished."""
+        with self._heeding_signals():
+            self._serve()
+
+    def _serve(self) -> None:
         self._scheduler.add_job(self.poke, "interval", seconds=self._poll, jitter=self._poll / 10, id="poll")
         self._scheduler.add_job(self._repack, "interval", seconds=_REPACK_SECONDS, jitter=600, id="repack")
         self._scheduler.start()
@@ -72,6 +75,36 @@ class Service:
         finally:
             self._scheduler.shutdown(wait=False)
             self._finish()
+
+    @contextmanager
+    def _heeding_signals(self) -> Iterator[None]:
+        """Act on signals until the end of the block, at once, whichever thread the kernel hands them to.
+
+        Python runs handlers in the main thread alone, and a signal that another thread got does not wake it. But the
+        number goes to the wakeup descriptor from any thread. Nothing is blocked: children would inherit that.
+        """
+        heard, told = socket.socketpair()
+        told.settimeout(0)
+        listener = threading.Thread(target=self._listen, args=(heard,), name="signals", daemon=True)
+        before = signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
+        for name in (*_ENDS, *_POKES):
+            signal.signal(name, _leave_to_listener)
+        listener.start()
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(before)
+            told.close()
+            listener.join()
+
+    def _listen(self, heard: socket.socket) -> None:
+        """Do what the signals ask for, until nobody tells of them any more."""
+        with heard:
+            while numbers := heard.recv(64):
+                if any(one in _ENDS for one in numbers):
+                    self.stop()
+                elif any(one in _POKES for one in numbers):
+                    self.poke()
 
     def _gather(self) -> None:
         """Wait for more, a moment, while members are called: those that were started together answer together."""
@@ -136,6 +169,10 @@ class Service:
             self._reconciler.run_pass()
         self._reconciler.keep()
         logger.info("stopped")
+
+
+def _leave_to_listener(*_: Any) -> None:
+    """Keep the signal from ending the process; a signal that is ignored altogether would not be told of."""
 
 
 def drain(reconciler: Reconciler, woken: threading.Event) -> Pass:
