@@ -29,7 +29,7 @@ from reconciler.core.model import (
 )
 from reconciler.core.scopes import DEFINITION, defined_scope
 from reconciler.core.selection import Resources, Selection, SelectionError, canonical, interests, marks, select
-from reconciler.core.status import PolicySnapshot, Snapshot
+from reconciler.core.status import PolicySnapshot, Snapshot, State
 from reconciler.core.transitions import problem_at, transition_problems
 from reconciler.core.view import Declared, FileChange, Removal, Source, View
 
@@ -341,7 +341,9 @@ class History(View):
         for declared in self.runs():
             last = self.initializations.get(declared.uid)
             if last is None or not (last.final or (last.pin is not None and last.pin.cluster_names)):
-                self.initializations[declared.uid] = attempt(self, declared, commit)
+                last = self.initializations[declared.uid] = attempt(self, declared, commit)
+            if last.pin is not None and cast("Run", declared.value).state is State.RUN:
+                self.runnable.setdefault(declared.uid, commit.position)
 
 
 def _named(parsed: ParsedFile) -> frozenset[tuple[str, str]]:

@@ -212,10 +212,8 @@ def _start_newest(draft: Draft) -> None:
 
 
 def _acts_from(draft: Draft, run: RunStatus) -> int:
-    """Return the position of the commit from which on a run may act: where it was resolved, or set to Run."""
-    found = draft.declared.view.find(run.key.kind, run.key.namespace, run.key.name)
-    changed = found.changed.position if found is not None and found.generation > 1 else run.position
-    return max(changed, cast("Pin", run.pin).position)
+    """Return the position from which on a run may act: resolved, with content to bring or to remove, and set to Run."""
+    return max(draft.declared.view.runnable.get(run.uid, run.position), cast("Pin", run.pin).position)
 
 
 def _may_start(draft: Draft, run: RunStatus) -> bool:

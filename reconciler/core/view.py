@@ -84,6 +84,7 @@ class View:
     """The state of everything at `head`.
 
     `named` are the kinds, names and namespaces that the broken files under `resources/` mention.
+    `runnable` says from which position on a run was resolved and its state `Run`, for the first time.
     `reverted` are the uids of removed runs whose removal is a revert; whether that of an `unjudged` one is, is for
     somebody to find out who can read commits.
     """
@@ -99,6 +100,7 @@ class View:
         self.selections: dict[str, Selection] = {}
         self.selection_problems: dict[str, Problem] = {}
         self.initializations: dict[str, Initialization] = {}
+        self.runnable: dict[str, int] = {}
         self.removals: dict[str, Removal] = {}
         self.reverted: set[str] = set()
         self.unjudged: list[str] = []

@@ -352,6 +352,24 @@ def test_an_approval_that_came_with_a_newer_run_is_not_accepted_by_the_older_one
     assert (asking.gate("web-1", "canary").approval, asking.run("web-1").end) == (None, "Superseded")
 
 
+@pytest.mark.parametrize("steps", [("Initialize", "Run"), ("Run", "Stop")])
+@pytest.mark.parametrize("at_once", [True, False])
+def test_an_approval_that_came_once_a_newer_run_could_start_is_not_accepted_however_they_are_polled(
+    asking: World, steps: tuple[str, str], *, at_once: bool
+):
+    """The last edit of the newer run's file counted as when it could start, even one that only added a label."""
+    labelled = run("web-2", state="Run").replace("metadata:\n", "metadata:\n  labels: {team: web}\n")
+    for text in (*(run("web-2", state=one) for one in steps), "approval", labelled):
+        if text == "approval":
+            asking.approves("web-1", "canary")
+        else:
+            asking.commits("runs/web-2.yaml", text)
+        if not at_once:
+            asking.passes()
+    asking.passes()
+    assert (asking.gate("web-1", "canary").approval, asking.run("web-1").end) == (None, "Superseded")
+
+
 def test_an_approval_with_a_wrong_target_may_be_put_right(asking: World):
     asking.approves("web-1", "canary", spec={"targetStage": "prod", "parentStageRollout": "web-1"})
     asking.passes()
