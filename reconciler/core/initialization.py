@@ -28,23 +28,14 @@ def attempt(view: View, declared: Declared, commit: Commit) -> Initialization:
     try:
         return Initialization(commit=commit, pin=_resolve(view, declared, commit))
     except InitializationError as error:
-        final = error.final or (commit.sha == declared.created.sha and _names_no_snapshot(view, declared))
-        return Initialization(commit=commit, message=str(error), final=final)
-
-
-def _names_no_snapshot(view: View, declared: Declared) -> bool:
-    """Tell whether a run names an index that its placement does not have: a typo must not start by itself later."""
-    run = cast("Run", declared.value)
-    kind = "ResourcePlacement" if run.key.namespace else "ClusterResourcePlacement"
-    found = view.find(kind, run.key.namespace, run.placement)
-    there = view.snapshots.get(found.uid, []) if found is not None else []
-    return bool(run.index) and found is not None and all(str(one.index) != run.index for one in there)
+        return Initialization(commit=commit, message=str(error), final=error.final)
 
 
 def _resolve(view: View, declared: Declared, commit: Commit) -> Pin:
     """Resolve a run in upstream's order: placement, policy, clusters, strategy, stages, snapshot."""
     run = cast("Run", declared.value)
     _check_alone(view, declared, run)
+    _check_index(view, declared, run, commit)
     _check_files(view, declared)
     found = _placement_of(view, run)
     placement = cast("Placement", found.value)
@@ -95,6 +86,19 @@ def _check_alone(view: View, declared: Declared, run: Run) -> None:
         )
 
 
+def _check_index(view: View, declared: Declared, run: Run, commit: Commit) -> None:
+    """Refuse an index that does not exist at the run's own commit: a typo must not start by itself later.
+
+    Said before whatever can be mended, a broken file too: mending it begins a snapshot at a later commit, and changes
+    nothing about those that there are by now.
+    """
+    found = _find_placement(view, run)
+    if commit.sha != declared.created.sha or found is None or not run.index:
+        return
+    if all(str(one.index) != run.index for one in view.snapshots.get(found.uid, [])):
+        raise _no_snapshot(declared, run, found, commit)
+
+
 def _check_files(view: View, *needed: Declared) -> None:
     for declared in needed:
         problem = view.problem_of(declared)
@@ -102,9 +106,13 @@ def _check_files(view: View, *needed: Declared) -> None:
             raise InitializationError(f"{INVALID}InputBroken: {declared.key} is in a broken file: {problem}")
 
 
-def _placement_of(view: View, run: Run) -> Declared:
+def _find_placement(view: View, run: Run) -> Declared | None:
     kind = "ResourcePlacement" if run.key.namespace else "ClusterResourcePlacement"
-    found = view.find(kind, run.key.namespace, run.placement)
+    return view.find(kind, run.key.namespace, run.placement)
+
+
+def _placement_of(view: View, run: Run) -> Declared:
+    found = _find_placement(view, run)
     if found is None:
         raise client_error("parent placement not found")
     _check_files(view, found)

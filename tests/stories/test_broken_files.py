@@ -410,11 +410,39 @@ def test_an_index_that_does_not_exist_is_final_although_the_strategy_is_missing_
     rings.commits("runs/web-1.yaml", run("web-1", index=1, strategy="later"))
     rings.passes()
     assert rings.run("web-1").failure_final
+    missing = f"{CLIENT}no resourceSnapshots with index `1` found for placement `/web`"
+    assert rings.message("web-1", "Initialized") == missing
     rings.commits("strategies/later.yaml", strategy(stage("canary"), stage("prod"), name="later"))
     rings.commits("resources/app/settings.yaml", manifests.config_map("value2"))
     rings.passes()
     assert [one.index for one in rings.placement().snapshots] == [0, 1]
     assert (rings.run("web-1").pin, rings.started("web-1")) == (None, [])
+
+
+@pytest.mark.parametrize(
+    "path", ["strategies/rings.yaml", "placements/web.yaml", "clusters/east.yaml", "resources/app/settings.yaml"]
+)
+def test_an_index_that_does_not_exist_is_said_at_once_although_a_file_is_broken(rings: World, path: str):
+    """It was final behind the words about the broken file, so that mending that file seemed to help."""
+    good = rings.text(rings.head(), path)
+    rings.commits({path: BROKEN, "runs/web-1.yaml": run("web-1", index=1)})
+    rings.passes()
+    missing = f"{CLIENT}no resourceSnapshots with index `1` found for placement `/web`"
+    assert rings.message("web-1", "Initialized") == missing
+    rings.commits({path: good, "resources/app/more.yaml": manifests.config_map("more", "more")})
+    rings.passes()
+    assert [one.index for one in rings.placement().snapshots] == [0, 1]
+    assert (rings.message("web-1", "Initialized"), rings.started("web-1")) == (missing, [])
+
+
+def test_an_index_that_exists_waits_for_the_broken_file(rings: World):
+    good = rings.text(rings.head(), "strategies/rings.yaml")
+    rings.commits({"strategies/rings.yaml": BROKEN, "runs/web-1.yaml": run("web-1", index=0)})
+    rings.passes()
+    assert rings.message("web-1", "Initialized").startswith(f"{PREFIX}InputBroken: ")
+    rings.commits("strategies/rings.yaml", good)
+    rings.passes()
+    assert rings.run("web-1").end == "Succeeded"
 
 
 def widgets(scope: str) -> str:
