@@ -142,6 +142,9 @@ def withdraw_orphan(draft: Draft, run: RunStatus) -> None:
     """End a run whose placement is gone, be it that another of its name has come since."""
     state = draft.state
     if run.pin is not None and (state.removed_at is not None or run.pin.placement_uid != state.uid):
+        removal = draft.declared.view.removals.get(run.pin.placement_uid)
+        if removal is not None:
+            accept_what_came_before(draft, run.uid, removal.commit.position)
         commit = _removed_by(draft, run.pin.placement_uid)
         draft.emit(RunWithdrawn, run=run.uid, commit=commit, placement_removed=True)
 

@@ -329,7 +329,7 @@ def test_what_a_run_waits_for_is_said_with_the_command_that_helps(asking: World)
     ) in readme
 
 
-@pytest.mark.parametrize("ending", ["newer", "removed"])
+@pytest.mark.parametrize("ending", ["newer", "removed", "placement removed"])
 @pytest.mark.parametrize("at_once", [True, False])
 def test_an_approval_that_came_before_the_end_of_its_run_is_accepted_however_they_are_polled(
     asking: World, ending: str, *, at_once: bool
@@ -340,7 +340,7 @@ def test_an_approval_that_came_before_the_end_of_its_run_is_accepted_however_the
     if ending == "newer":
         asking.commits("runs/web-2.yaml", run("web-2"))
     else:
-        asking.removes("runs/web-1.yaml")
+        asking.removes("runs/web-1.yaml" if ending == "removed" else "placements/web.yaml")
     asking.passes()
     assert asking.gate("web-1", "canary").approval is not None
 
