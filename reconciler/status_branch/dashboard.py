@@ -84,7 +84,8 @@ def _runs(states: Mapping[Key, PlacementState]) -> Iterator[str]:
 def _run_row(run: RunStatus) -> tuple[str, ...]:
     stages = run.shown_stages
     clusters = [cluster for stage in stages for cluster in stage.clusters]
-    done = sum(cluster.is_done for cluster in clusters)
+    done = sum(cluster.succeeded_at is not None for cluster in clusters)
+    skipped = sum(cluster.is_done for cluster in clusters) - done
     over = len(stages) if run.current is None else min(run.current + 1, len(stages))
     stage = stages[over - 1].name if stages else ""
     return (
@@ -92,7 +93,7 @@ def _run_row(run: RunStatus) -> tuple[str, ...]:
         markdown(run.placement),
         run.pin.label if run.pin else "",
         f"{over}/{len(stages)} {stage}" if stage else "",
-        f"{done}/{len(clusters)}" if clusters else "",
+        f"{done}/{len(clusters)}{f', {skipped} skipped' if skipped else ''}" if clusters else "",
         state_of(run),
     )
 
