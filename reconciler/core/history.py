@@ -21,6 +21,7 @@ from reconciler.core.model import (
     Commit,
     Document,
     Key,
+    Named,
     ParsedFile,
     Placement,
     Problem,
@@ -346,8 +347,10 @@ class History(View):
                 self.runnable.setdefault(declared.uid, commit.position)
 
 
-def _named(parsed: ParsedFile) -> frozenset[tuple[str, str]]:
+def _named(parsed: ParsedFile) -> Named | None:
     """Return what a broken file mentions: by its text, or of one that is only refused by what it declares."""
+    if parsed.named is None:
+        return None
     keys = [document.key for document in parsed.documents]
     fields = ((one.kind, one.name, one.namespace) for one in keys)
     return parsed.named.union(*(zip(("kind", "name", "namespace"), one, strict=True) for one in fields))

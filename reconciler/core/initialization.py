@@ -163,7 +163,8 @@ def _check_unread(view: View, found: Declared) -> None:
     for path in sorted(view.named):
         if may_select(placement, selection, view.named[path]):
             problem = view.broken[path][0]
-            message = f"InputBroken: a broken file names what placement {found.key.name} selects: {problem}"
+            what = "file that cannot be read may hold" if view.named[path] is None else "broken file names"
+            message = f"InputBroken: a {what} what placement {found.key.name} selects: {problem}"
             raise InitializationError(INVALID + message)
 
 

@@ -115,16 +115,20 @@ class Document:
         return self.lines.get(pointer, self.line)
 
 
+Named = frozenset[tuple[str, str]]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParsedFile:
     """What one file says. With `problems` it is broken as a whole: its objects count as in its last good version.
 
-    `named` are the kinds, names and namespaces that the text of a broken one mentions, as (field, value), wherever.
+    `named` are the kinds, names and namespaces that the text of a broken one mentions, as (field, value), wherever;
+    None for one that is not read at all, so that nobody knows.
     """
 
     documents: tuple[Document, ...] = ()
     problems: tuple[Problem, ...] = ()
-    named: frozenset[tuple[str, str]] = frozenset()
+    named: Named | None = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,16 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from reconciler.core.model import CLUSTER_GROUP, PLACEMENT_GROUP, Body, Document, Key, Placement, ResourceSelector
+from reconciler.core.model import (
+    CLUSTER_GROUP,
+    PLACEMENT_GROUP,
+    Body,
+    Document,
+    Key,
+    Named,
+    Placement,
+    ResourceSelector,
+)
 from reconciler.core.scopes import NAMESPACED
 
 ENVELOPES = ("ClusterResourceEnvelope", "ResourceEnvelope")
@@ -224,12 +233,14 @@ def select(placement: Placement, resources: Resources) -> Selection:
     return Selection(documents=tuple(one for one, _ in pairs), objects=objects, hash=resource_hash(objects))
 
 
-def may_select(placement: Placement, selection: Selection | None, named: frozenset[tuple[str, str]]) -> bool:
+def may_select(placement: Placement, selection: Selection | None, named: Named | None) -> bool:
     """Tell whether a file that cannot be read may hold something that the placement selects, by what it mentions.
 
     Shape:   `named` are pairs of `kind`, `name` or `namespace` and a value, without saying which go together: rather
-             too often than too rarely. `selection` is what is selected as it is.
+             too often than too rarely; None: anything. `selection` is what is selected as it is.
     """
+    if named is None:
+        return True
     fits = any(_may_fit(one, named) for one in placement.selectors)
     if placement.key.namespace:
         return fits and ("namespace", placement.key.namespace) in named
@@ -239,7 +250,7 @@ def may_select(placement: Placement, selection: Selection | None, named: frozens
     return fits or any(("namespace", name) in named for name in inside | {one.name for one in whole})
 
 
-def _may_fit(selector: ResourceSelector, named: frozenset[tuple[str, str]]) -> bool:
+def _may_fit(selector: ResourceSelector, named: Named) -> bool:
     return ("kind", selector.kind) in named and (selector.name is None or ("name", selector.name) in named)
 
 

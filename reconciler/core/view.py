@@ -15,6 +15,7 @@ from reconciler.core.model import (
     Document,
     Key,
     MemberCluster,
+    Named,
     Override,
     ParsedFile,
     Placement,
@@ -108,7 +109,7 @@ class View:
         self.recorded: set[str] = set()
         self.approvals_seen: dict[tuple[Key, str], int] = {}
         self.broken: dict[str, tuple[Problem, ...]] = {}
-        self.named: dict[str, frozenset[tuple[str, str]]] = {}
+        self.named: dict[str, Named | None] = {}
         self.doubtful: dict[Key, Problem] = {}
 
     def problem_of(self, declared: Declared) -> Problem | None:

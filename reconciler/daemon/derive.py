@@ -14,6 +14,7 @@ from reconciler.core.reverts import reverted_ids, reverts_title, titles
 from reconciler.core.selection import resource_hash, sanitise
 from reconciler.core.view import Declared, FileChange, Removal, Source
 from reconciler.daemon.checkpoint import load, save
+from reconciler.documents import yaml
 from reconciler.documents.parse import SUFFIXES, is_manifest, parse
 from reconciler.errors import PermanentError
 from reconciler.git import history as log
@@ -23,7 +24,7 @@ from reconciler.git.signatures import signer
 from reconciler.status_branch import reader
 from reconciler.status_branch.store import Joint
 
-FILE_LIMIT = 1024 * 1024
+FILE_LIMIT = yaml.MAX_BYTES
 """Bytes of a manifest that are read; a larger one is reported."""
 
 _SAVE_EVERY = 100
@@ -330,4 +331,4 @@ def _parsed(change: Change, blobs: Mapping[str, bytes]) -> ParsedFile:
 
 def _broken(change: Change, rule: str, message: str) -> ParsedFile:
     path = change.path.encode(errors="surrogateescape").decode(errors="replace")
-    return ParsedFile(problems=(Problem(path=path, rule=rule, message=message),))
+    return ParsedFile(problems=(Problem(path=path, rule=rule, message=message),), named=None)

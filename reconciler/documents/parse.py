@@ -13,7 +13,18 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from reconciler import redact
-from reconciler.core.model import FOLDERS, KINDS, RESOURCES, Document, Key, Kind, ParsedFile, Problem, parse_duration
+from reconciler.core.model import (
+    FOLDERS,
+    KINDS,
+    RESOURCES,
+    Document,
+    Key,
+    Kind,
+    Named,
+    ParsedFile,
+    Problem,
+    parse_duration,
+)
 from reconciler.core.scopes import CLUSTER_SCOPED, NAMESPACED
 from reconciler.documents import schema, yaml
 from reconciler.documents.shapes import shape_problems
@@ -54,7 +65,7 @@ def parse(path: str, data: bytes) -> ParsedFile:
     return parsed
 
 
-def _named(data: bytes) -> frozenset[tuple[str, str]]:
+def _named(data: bytes) -> Named:
     """Return what a text that may be no YAML at all mentions as a kind, name or namespace."""
     return frozenset(_NAMED.findall(data.decode(errors="replace")))
 

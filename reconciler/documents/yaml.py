@@ -22,7 +22,7 @@ import yaml
 
 from reconciler.core.model import Problem
 
-MAX_BYTES = 1024 * 1024
+MAX_BYTES = 2 * 1024 * 1024  # an object of a cluster has up to 1 MiB, and is longer as text
 MAX_DEPTH = 64
 MAX_DOCUMENTS = 200
 MAX_EVENTS = 200_000

@@ -166,7 +166,7 @@ def test_what_was_let_go_of_is_taken_over_as_the_rule_says(bench: Bench) -> None
         names = [(one.object, one.reason) for one in never.results]
         assert names == [(str(key_of(body)), Reason.CONFLICT) for body in wanted]
     report = bench.delivery.deliver(OTHER, taking_over("IfNoDiff", *wanted), fence(1))
-    message = "ConfigMap shop/other is there already and differs at .data.value; it is left"
+    message = "it is there already and differs at .data.value; it is left"
     assert [(one.object, one.message) for one in report.results] == [("ConfigMap shop/other", message)]
     assert bench.delivery.deliver(OTHER, taking_over("Always", *wanted), fence(2)).reason is Reason.AVAILABLE
     assert bench.objects() == {key_of(body): body for body in wanted}

@@ -92,7 +92,7 @@ def test_scalars_are_typed_as_json_types_them_and_everything_else_is_a_string(te
         pytest.param("a: \ufeffb\n".encode(), 1, "ControlCharacter", id="a byte order mark inside"),
         pytest.param(b"a: 1e999\n", 1, "InvalidNumber", id="an infinite number"),
         pytest.param(b"a: " + b"9" * 5000, 1, "InvalidNumber", id="a number of 5,000 digits"),
-        pytest.param(b"a: " + b"x" * yaml.MAX_BYTES, 0, "TooLarge", id="more than a mebibyte"),
+        pytest.param(b"a: " + b"x" * yaml.MAX_BYTES, 0, "TooLarge", id="more than two mebibytes"),
         pytest.param(b"\n" + b"[" * 30_000, 2, "TooDeep", id="30,000 open brackets"),
         pytest.param(b"\n" + b"{a: " * 30_000, 2, "TooDeep", id="30,000 open braces"),
         pytest.param(b"\n" + b"- " * 50_000, 2, "TooDeep", id="50,000 dashes"),

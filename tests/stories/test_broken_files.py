@@ -2,6 +2,7 @@
 
 import pytest
 
+from reconciler.daemon.derive import FILE_LIMIT
 from tests import manifests
 from tests.manifests import run, stage, strategy
 from tests.world import World
@@ -77,6 +78,31 @@ def test_a_run_does_not_start_beside_a_new_broken_file_that_names_what_is_placed
     assert rings.message("web-1", "Initialized").startswith(why)
     assert rings.writes("canary") == []
     rings.commits({**dict.fromkeys(broken), first: manifests.config_map("more", "more")})
+    rings.passes()
+    assert rings.values("more") == {"canary": "more", "east": "more", "west": "more"}
+
+
+LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        pytest.param("x" * (FILE_LIMIT + 1), "FileTooLarge", id="too large"),
+        pytest.param(
+            "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "LfsPointer", id="elsewhere"
+        ),
+    ],
+)
+def test_a_run_does_not_start_beside_a_new_file_that_is_not_read(rings: World, text: str, rule: str):
+    """Nobody knows what is in it."""
+    rings.commits({"resources/more.yaml": text, "runs/web-1.yaml": run("web-1")})
+    rings.passes()
+    why = f"{PREFIX}InputBroken: a file that cannot be read may hold what placement web selects: resources/more.yaml"
+    assert rings.message("web-1", "Initialized").startswith(why)
+    assert rule in rings.message("web-1", "Initialized")
+    assert rings.writes("canary") == []
+    rings.commits({"resources/more.yaml": manifests.config_map("more", "more")})
     rings.passes()
     assert rings.values("more") == {"canary": "more", "east": "more", "west": "more"}
 
