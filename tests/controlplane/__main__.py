@@ -12,11 +12,10 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from tests.controlplane import binaries
 from tests.controlplane.certificates import OpensslError
-from tests.controlplane.members import Members
+from tests.controlplane.members import Members, merged
 from tests.controlplane.processes import ControlPlaneError
 
 _MARK = ".reconciler-members"  # says that a folder is ours to empty, and is locked while it is in use
@@ -78,29 +77,11 @@ def _up(count: int, folder: Path, *, complete: bool) -> None:
 def _run(words: list[str]) -> int:
     """Run a command with members of its own, and return its exit code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with Members(3) as members:
-        merged = _merged([member.kubeconfig for member in members])
-        with tempfile.TemporaryDirectory(prefix="kubeconfig-") as folder:
-            file = Path(folder) / "config"
-            file.write_text(json.dumps(merged))
-            command = [word.replace("{KUBECONFIG}", str(file)) for word in words]
-            return subprocess.run(command, check=False, env={**os.environ, "KUBECONFIG": str(file)}).returncode
-
-
-def _merged(files: list[Path]) -> dict[str, Any]:
-    """Return one kubeconfig of many, with a user of its own for each context."""
-    documents = [json.loads(file.read_text()) for file in files]
-    names = [document["current-context"] for document in documents]
-    contexts = [{"name": name, "context": {"cluster": name, "user": name}} for name in names]
-    pairs = list(zip(names, documents, strict=True))
-    return {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": name, "cluster": document["clusters"][0]["cluster"]} for name, document in pairs],
-        "users": [{"name": name, "user": document["users"][0]["user"]} for name, document in pairs],
-        "contexts": contexts,
-        "current-context": names[0],
-    }
+    with Members(3) as members, tempfile.TemporaryDirectory(prefix="kubeconfig-") as folder:
+        file = Path(folder) / "config"
+        file.write_text(json.dumps(merged(members)))
+        command = [word.replace("{KUBECONFIG}", str(file)) for word in words]
+        return subprocess.run(command, check=False, env={**os.environ, "KUBECONFIG": str(file)}).returncode
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -394,3 +394,19 @@ def _audit_policy(level: str) -> dict[str, Any]:
 def _node(name: str) -> dict[str, Any]:
     metadata = {"name": name, "labels": {"kubernetes.io/hostname": name, "kubernetes.io/os": "linux", "type": "kwok"}}
     return {"apiVersion": "v1", "kind": "Node", "metadata": metadata}
+
+
+def merged(members: Iterable[Member]) -> dict[str, Any]:
+    """Return one kubeconfig of many members, with a context and a user of its own for each."""
+    documents = [json.loads(member.kubeconfig.read_text()) for member in members]
+    names = [document["current-context"] for document in documents]
+    contexts = [{"name": name, "context": {"cluster": name, "user": name}} for name in names]
+    pairs = list(zip(names, documents, strict=True))
+    return {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": name, "cluster": document["clusters"][0]["cluster"]} for name, document in pairs],
+        "users": [{"name": name, "user": document["users"][0]["user"]} for name, document in pairs],
+        "contexts": contexts,
+        "current-context": names[0],
+    }
