@@ -34,6 +34,7 @@ import yaml
 ROOT = Path(__file__).parent.parent
 NAME = "bench"
 APPLICATION = "app"
+REPOSITORY = "fleet.git"
 OBJECTS = 11
 
 _LOOK_SECONDS = 0.01
@@ -87,7 +88,7 @@ def settings(folder: Path, kubeconfigs: Mapping[str, Path], delivery: str) -> Pa
         members = str(folder / "members")
         clusters = {name: {"type": "directory", "root": members, "create": True} for name in kubeconfigs}
     document = {
-        "repo": str(folder / "fleet.git"),
+        "repo": str(folder / REPOSITORY),
         "stateDir": str(folder / "state"),
         "delivery": {"clusters": clusters},
     }
@@ -172,14 +173,31 @@ def measure(
 
     `count` asks how many requests the members carried out; None: they do not tell.
     """
-    repository, log = folder / "fleet.git", folder / "daemon.log"
+    with _ready(folder, kubeconfigs, delivery, timeout) as (process, watch):
+        return [_roll_out(folder / REPOSITORY, process, watch, number, count) for number in (1, 2)]
+
+
+@contextmanager
+def rolled_out(folder: Path, kubeconfigs: Mapping[str, Path], timeout: float) -> Iterator[subprocess.Popen[bytes]]:
+    """Give a daemon whose first run, on Kubernetes members, has succeeded."""
+    with _ready(folder, kubeconfigs, "kubernetes", timeout) as (process, watch):
+        _roll_out(folder / REPOSITORY, process, watch, 1, None)
+        yield process
+
+
+@contextmanager
+def _ready(
+    folder: Path, kubeconfigs: Mapping[str, Path], delivery: str, timeout: float
+) -> Iterator[tuple[subprocess.Popen[bytes], Watch]]:
+    """Give a daemon that has seen the fleet, which has no run yet."""
+    repository, log = folder / REPOSITORY, folder / "daemon.log"
     _fleet.make(repository, [before(list(kubeconfigs))])
     file = settings(folder, kubeconfigs, delivery)
     subprocess.run(command("init", file), cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     with serving(file, log) as process:
         watch = Watch(repository, process, log, timeout)
         watch.until(f"{APPLICATION}: placement observed")
-        return [_roll_out(repository, process, watch, number, count) for number in (1, 2)]
+        yield process, watch
 
 
 def _roll_out(
