@@ -192,3 +192,24 @@ def test_an_object_that_changed_since_it_was_read_is_looked_at_again(
     assert marks(bench) == {"ConfigMap shop/a": inventories.id_of(WEB)}
     assert bench.delivery.withdraw(WEB, fence(2), keep=True).reason is Reason.WITHDRAWN
     assert marks(bench) == {"ConfigMap shop/a": None}
+
+
+def test_an_object_that_was_made_anew_since_it_was_read_is_not_deleted(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be anybody's."""
+    bench.delivery.deliver(WEB, content("old", config_map("a")), fence(1))
+    theirs = content("theirs", {**config_map("a"), "data": {"value": "theirs"}})
+    plain = KubernetesStore._ask_to_delete
+
+    def late(store: KubernetesStore, key: Key, path: str, uid: str) -> bool:
+        monkeypatch.undo()
+        bench.put(theirs.objects[0])
+        return plain(store, key, path, uid)
+
+    monkeypatch.setattr(KubernetesStore, "_ask_to_delete", late)
+    report = bench.delivery.withdraw(WEB, fence(2))
+    assert (report.reason, report.object) == (Reason.INCOMPLETE, "ConfigMap shop/a")
+    assert bench.objects() == held_by(theirs)
+    assert bench.delivery.withdraw(WEB, fence(2)).reason is Reason.WITHDRAWN
+    assert bench.objects() == held_by(theirs)
