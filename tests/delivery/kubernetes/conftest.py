@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -13,6 +13,7 @@ from reconciler.core.actions import ApplyOptions, Content, Fence, Report
 from reconciler.core.model import PLACEMENT_GROUP, Body, Key
 from reconciler.delivery import open_delivery
 from reconciler.delivery.base import Delivery
+from reconciler.delivery.kubernetes.member import KubernetesDelivery
 from tests.controlplane.members import Member
 from tests.delivery.benches import REPOSITORY
 
@@ -118,6 +119,16 @@ def site(members) -> Iterator[Site]:
     site = new_site(members[0])
     yield site
     members[0].kubectl("delete", "namespace", site.namespace, "--wait=false", "--ignore-not-found")
+
+
+@pytest.fixture
+def asked(site: Site, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """Method and path of every request of the site's delivery from here on."""
+    requests: list[tuple[str, str]] = []
+    connection = cast("KubernetesDelivery", site.delivery)._store.api.connection
+    plain = connection.request
+    monkeypatch.setattr(connection, "request", lambda *some, **more: requests.append(some[:2]) or plain(*some, **more))
+    return requests
 
 
 @pytest.fixture

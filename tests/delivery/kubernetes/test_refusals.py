@@ -244,17 +244,20 @@ def team(site: Site) -> Site:
 
 
 @pytest.mark.parametrize("name", HOSTILE, ids=repr)
-def test_a_name_that_would_lead_elsewhere_is_refused_before_any_request(site, monkeypatch, name):
+def test_a_name_that_would_lead_elsewhere_is_refused_before_any_request(site, asked, name):
     site.delivers(site.config_map("a"))
-    asked = []
-    connection = site.delivery._store.api.connection
-    plain = connection.request
-    monkeypatch.setattr(connection, "request", lambda *some, **more: asked.append(some[1]) or plain(*some, **more))
+    asked.clear()
     report = site.delivers(
         site.config_map("a"), {**site.config_map("b"), "metadata": {"name": name, "namespace": site.namespace}}
     )
     assert report.reason is Reason.REFUSED
-    assert [path for path in asked if "kube-system/" in path or "status" in path or "force" in path] == []
+    inventories = "/api/v1/namespaces/reconciler-system/configmaps"
+    assert {path for _, path in asked} == {
+        "/api/v1/namespaces/kube-system",
+        inventories,
+        f"{inventories}/clusterresourceplacement.{site.placement.name}",
+        f"/api/v1/namespaces/{site.namespace}/configmaps/a",
+    }
     assert site.withdraws().reason is Reason.WITHDRAWN
 
 
@@ -277,12 +280,8 @@ def test_a_namespaced_placement_cannot_leave_its_namespace(team, change):
         team.member.kubectl("-n", "kube-system", "get", "configmap", "a")
 
 
-def test_a_namespaced_placement_asks_for_nothing_outside_its_namespace(team, monkeypatch):
+def test_a_namespaced_placement_asks_for_nothing_outside_its_namespace(team, asked):
     """Beside its own inventory, the identity of the member and what kinds it serves: not even to look."""
-    asked = []
-    connection = team.delivery._store.api.connection
-    plain = connection.request
-    monkeypatch.setattr(connection, "request", lambda *some, **more: asked.append(some[:2]) or plain(*some, **more))
     outside = {**team.config_map("x"), "metadata": {"name": "x", "namespace": "default"}}
     nowhere = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": team.namespace}}
     well(team.delivers(team.config_map("a")))
