@@ -11,6 +11,7 @@ from tests.controlplane.processes import wait_until
 from tests.delivery.kubernetes.conftest import Site, fence
 
 ID = "applyset.kubernetes.io/id"
+TOOLING = "applyset.kubernetes.io/tooling"
 
 
 def well(report: Report) -> None:
@@ -148,23 +149,47 @@ def test_the_inventory_is_an_applyset_as_kubectl_knows_it(site):
     assert found.split() == ["configmap/a", "deployment.apps/nginx"]
 
 
+def kubectl_prunes(site: Site, name: str) -> subprocess.CompletedProcess[str]:
+    """Let kubectl apply a ConfigMap as all that our ApplySet holds."""
+    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "reconciler-system"}}
+    parent = f"--applyset=configmaps/clusterresourceplacement.{site.placement.name}"
+    command = [str(site.member._programs["kubectl"]), "-n", "reconciler-system", "apply", "--server-side", "--prune"]
+    environment = {**site.member._environment(), "KUBECTL_APPLYSET": "true"}
+    return subprocess.run(
+        [*command, parent, "-f", "-"],
+        input=json.dumps(body),
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 def test_kubectl_does_not_prune_with_an_applyset_that_is_not_its_own(site):
     """kubectl computes the same id for the parent, and then sees another tool's name on it."""
     site.delivers(site.config_map("a"))
-    parent = f"--applyset=configmaps/clusterresourceplacement.{site.placement.name}"
-    other = json.dumps(
-        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "b", "namespace": "reconciler-system"}}
-    )
-    command = ["kubectl", "-n", "reconciler-system", "apply", "--server-side", "--prune", parent, "-f", "-"]
-    environment = {**site.member._environment(), "KUBECTL_APPLYSET": "true"}
-    program = str(site.member._programs["kubectl"])
-    done = subprocess.run(
-        [program, *command[1:]], input=other, env=environment, capture_output=True, text=True, check=False
-    )
+    done = kubectl_prunes(site, "b")
     assert done.returncode != 0
     assert "managed by" in done.stderr
     assert "reconciler" in done.stderr
     assert site.names("configmap") == {"a"}
+
+
+def test_kubectl_prunes_with_our_applyset_once_it_is_told_that_it_is_its_own(site):
+    """So id, labels, kinds and namespaces are what it expects: it finds every object of ours, and nobody else's."""
+    site.kubectl("create", "configmap", "a-persons")
+    site.delivers(site.config_map("a"), site.deployment(replicas=0))
+    parent = site.inventory()["metadata"]["name"]
+    of_ours = ("-n", "reconciler-system")
+    site.member.kubectl(*of_ours, "annotate", "--overwrite", "configmap", parent, f"{TOOLING}=kubectl/v1.0")
+    done = kubectl_prunes(site, site.namespace)
+    site.member.kubectl(*of_ours, "delete", "configmap", parent, site.namespace)
+    assert done.stdout.splitlines() == [
+        f"configmap/{site.namespace} serverside-applied",
+        "configmap/a pruned",
+        "deployment.apps/nginx pruned",
+    ], done.stderr
+    assert (site.names("configmap"), site.names("deployment")) == ({"a-persons"}, set())
 
 
 def test_an_inventory_that_changed_since_it_was_read_is_not_overwritten(site):
@@ -267,6 +292,14 @@ def test_replicas_that_a_manifest_does_not_name_are_left_to_whoever_scales(site)
     assert site.get("deployment", "nginx")["spec"]["replicas"] == 3
 
 
+def test_which_kinds_a_member_serves_is_asked_once(site, asked):
+    role = site.thing("rbac.authorization.k8s.io/v1", "Role", "nothing", rules=[])
+    for value in ("1", "2"):
+        well(site.delivers(site.config_map("a", key=value), role))
+    kinds = ["/api/v1", "/apis/rbac.authorization.k8s.io/v1"]
+    assert sorted(path for _, path in asked if path in kinds) == kinds
+
+
 # -- large
 
 
@@ -308,32 +341,38 @@ def test_more_than_the_ceiling_is_not_pruned_and_the_setting_is_named(site):
     assert site.names("configmap") == {"c0"}
 
 
+def test_more_objects_than_the_limit_are_not_pruned_and_the_setting_is_named(site):
+    """However small a share they are of few objects."""
+    site.delivery = site.through(pruneLimit=3).delivery
+    site.delivers(*(site.config_map(f"c{number}") for number in range(8)))
+    report = site.delivers(*(site.config_map(f"c{number}") for number in range(4)))
+    assert report.reason is Reason.REFUSED
+    assert "4 objects left the content" in report.message
+    assert "delivery.clusters.member-1.pruneLimit" in report.message
+    assert len(site.names("configmap")) == 8
+    well(site.delivers(*(site.config_map(f"c{number}") for number in range(5))))
+    assert len(site.names("configmap")) == 5
+
+
 # -- many at once
 
 
-def test_many_new_objects_are_looked_for_by_one_list_of_names(site, monkeypatch):
-    asked = []
-    connection = site.delivery._store.api.connection
-    plain = connection.request
-    monkeypatch.setattr(connection, "request", lambda *some, **more: asked.append(some[:2]) or plain(*some, **more))
+def test_many_new_objects_are_looked_for_by_one_list_of_names(site, asked):
     well(site.delivers(*(site.config_map(f"c{number}") for number in range(12))))
     path = f"/api/v1/namespaces/{site.namespace}/configmaps"
     assert [method for method, where in asked if where.startswith(f"{path}/")] == ["PATCH"] * 12
     assert asked.count(("GET", path)) == 1
 
 
-def test_what_is_missing_of_many_objects_is_found_by_lists(site, monkeypatch):
+def test_what_is_missing_of_many_objects_is_found_by_lists(site, asked):
     """One request for each object would take a large inventory past the ceiling of requests a second."""
     site.delivers(*(site.config_map(f"c{number}") for number in range(12)))
     site.kubectl("delete", "configmap", "c3")
     site.kubectl("label", "configmap", "c4", "applyset.kubernetes.io/part-of-")
-    asked = []
-    connection = site.delivery._store.api.connection
-    plain = connection.request
-    monkeypatch.setattr(connection, "request", lambda *some, **more: asked.append(some[1]) or plain(*some, **more))
+    asked.clear()
     assert site.delivery.describe()["missing"][str(site.placement)] == (f"ConfigMap {site.namespace}/c3",)
     path = f"/api/v1/namespaces/{site.namespace}/configmaps"
-    assert sorted(one for one in asked if one.startswith(path)) == [path, f"{path}/c3", f"{path}/c4"]
+    assert sorted(one for _, one in asked if one.startswith(path)) == [path, f"{path}/c3", f"{path}/c4"]
 
 
 def test_among_many_new_objects_one_that_is_there_already_is_seen(site):
