@@ -5,6 +5,8 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
@@ -13,6 +15,7 @@ from reconciler.core.actions import Reason
 from reconciler.delivery import open_delivery
 from reconciler.errors import TemporaryError, UsageError
 from tests.controlplane.faults import ApiFaultProxy, BlackHole, Drip, FaultProxy, Pass, Refuse, ResetMidBody
+from tests.controlplane.members import Member
 from tests.controlplane.processes import wait_until
 from tests.delivery.benches import REPOSITORY
 from tests.delivery.kubernetes.conftest import Site, delivery, new_site
@@ -230,6 +233,46 @@ def test_an_object_that_we_may_not_write_is_said_as_our_rights(site, write_kubec
 # -- which cluster answers
 
 
+def held(site: Site) -> dict[str, str]:
+    """Return the versions of what a delivery could have written there, inventories too."""
+    folders = [f"/api/v1/namespaces/{name}/configmaps" for name in (site.namespace, "reconciler-system")]
+    found = [one["metadata"] for folder in folders for one in site.member.request("GET", folder)["items"]]
+    return {one["uid"]: one["resourceVersion"] for one in found if one["name"] != "kube-root-ca.crt"}
+
+
+class Swap:
+    """A site whose address can lead to another cluster, that shows a certificate of the same authority."""
+
+    def __init__(self, site: Site, other: Member, network: FaultProxy) -> None:
+        other.kubectl("create", "namespace", site.namespace)
+        passing = {name: getattr(other, name) for name in ("port", "ca_file", "admin_cert", "admin_key")}
+        serving = site.member.serving_certificate
+        self.api = ApiFaultProxy(cast("Member", SimpleNamespace(**passing, serving_certificate=serving)))
+        self.there = replace(site, member=other)
+        self._network, self._port = network, site.member.port
+
+    def is_made(self) -> None:
+        self._leads_to(self.api.port)
+
+    def is_undone(self) -> None:
+        self._leads_to(self._port)
+
+    def _leads_to(self, port: int) -> None:
+        self._network.switch(Refuse())
+        self._network._upstream = ("127.0.0.1", port)
+        self._network.switch(Pass())
+
+
+@pytest.fixture
+def swap(members, site: Site, network: FaultProxy) -> Iterator[Swap]:
+    """Nothing is swapped yet."""
+    site.delivery = delivery(kubeconfig=site.member.kubeconfig_through(network.port))
+    one = Swap(site, members[1], network)
+    with one.api:
+        yield one
+    members[1].kubectl("delete", "namespace", site.namespace, "--wait=false")
+
+
 def test_another_cluster_behind_the_same_address_gets_no_write(members, site, tmp_path):
     """The pin is kept in the state folder, so that a restart does not lose it."""
     with FaultProxy(("127.0.0.1", site.member.port)) as first:
@@ -239,14 +282,13 @@ def test_another_cluster_behind_the_same_address_gets_no_write(members, site, tm
         well(site.delivers(site.config_map("a")))
     other = new_site(members[1])
     here = replace(other, delivery=delivery(members[1], stateDir=str(tmp_path)))
-    before = members[1].request("GET", "/api/v1/configmaps")["metadata"]["resourceVersion"]
+    before = held(here)
     report = here.delivers(here.config_map("a"))
     assert (report.complete, report.reason) == (None, Reason.IDENTITY_CHANGED)
     assert site.member.uid() in report.message
     assert members[1].uid() in report.message
     assert str(tmp_path / "identities" / "member-1") in report.message
-    assert here.names("configmap") == set()
-    assert before
+    assert held(here) == before
     (tmp_path / "identities" / "member-1").unlink()
     well(replace(here, delivery=delivery(members[1], stateDir=str(tmp_path))).again())
 
@@ -256,13 +298,26 @@ def test_a_cluster_that_the_operator_named_by_its_uid_is_no_other(site):
     well(site.through(clusterUid=site.member.uid()).delivers(site.config_map("a")))
 
 
-def test_a_cluster_that_is_swapped_while_we_run_is_seen(members, site):
-    connection = site.delivery._store.api.connection
+def test_a_cluster_that_is_swapped_while_we_run_is_seen_and_gets_no_write(site, swap):
     well(site.delivers(site.config_map("a")))
-    connection._settings = replace(connection._settings, kubeconfig=members[1].kubeconfig)
-    connection._way = None
-    assert site.observes().reason is Reason.IDENTITY_CHANGED
-    assert site.withdraws().reason is Reason.IDENTITY_CHANGED
+    before = held(swap.there)
+    swap.is_made()
+    for report in (site.again(), site.delivers(site.config_map("b")), site.observes(), site.withdraws()):
+        assert (report.complete, report.reason) == (None, Reason.IDENTITY_CHANGED)
+    assert swap.api.exchanges
+    assert [one for one in swap.api.exchanges if writes(one.method, one.path)] == []
+    assert held(swap.there) == before
+    assert site.names("configmap") == {"a"}
+
+
+def test_which_kinds_are_served_is_asked_again_after_a_swap(site, swap, asked):
+    """What another cluster said, or this one before, may be no longer so."""
+    well(site.delivers(site.config_map("a")))
+    swap.is_made()
+    assert site.again().reason is Reason.IDENTITY_CHANGED
+    swap.is_undone()
+    well(site.again())
+    assert [path for _, path in asked if path == "/api/v1"] == ["/api/v1"] * 2
 
 
 def test_an_inventory_that_was_copied_from_another_cluster_is_not_believed(site):
