@@ -13,6 +13,8 @@ from functools import lru_cache
 from http import HTTPStatus
 from urllib.parse import urlencode
 
+from urllib3 import HTTPHeaderDict
+
 from reconciler.clock import monotonic
 from reconciler.core.model import format_duration
 from reconciler.delivery.kubernetes import credentials
@@ -137,12 +139,15 @@ class Connection:
         self._keep_the_pause(access)
         self._pace.wait(seconds)
         connect = min(seconds, connect_seconds(self._turned_away))
+        headers = {**headers, **access.headers}
+        if access.impersonation:  # a mapping that holds several values of one name, and tells them one by one
+            headers = HTTPHeaderDict([*headers.items(), *access.impersonation])
         try:
             with within(seconds):
                 answer = pool.ask(
                     method,
                     access.path + target,
-                    {**headers, **access.headers},
+                    headers,
                     body or b"",
                     connect=connect,
                     read=seconds,

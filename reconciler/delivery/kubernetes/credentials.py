@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from reconciler.delivery.kubernetes import impersonation
 from reconciler.delivery.kubernetes.deadline import DeadlineSocket
 from reconciler.delivery.kubernetes.settings import MemberSettings
 from reconciler.documents import yaml
@@ -34,6 +35,8 @@ class Access:
     tls_name: str | None
     proxy: str | None = field(repr=False)
     headers: Mapping[str, str] = field(repr=False)
+    impersonation: tuple[tuple[str, str], ...] = ()
+    """As whom we act: more headers, of which one name may come several times; none where we act as ourselves."""
 
     @property
     def server(self) -> str:
@@ -147,6 +150,7 @@ def _access(where: str, chosen: dict[str, Any], settings: MemberSettings) -> Acc
         tls_name=cluster.get("tls-server-name"),
         proxy=cluster.get("proxy-url"),
         headers=_headers(credentials.authorization),
+        impersonation=impersonation.headers(chosen["users"][0]["user"]),
     )
 
 

@@ -118,3 +118,60 @@ def test_a_program_that_is_not_there_is_named(tmp_path: Path, authority: Authori
     user = {"exec": {"apiVersion": EXEC, "command": "no-such-program-here"}}
     with pytest.raises(UsageError, match="no-such-program-here"):
         load(tmp_path, authority, user, allow_exec=True)
+
+
+# -- as whom we act
+
+
+ACTING = {
+    "token": "t",
+    "as": "deployer",
+    "as-uid": "07",
+    "as-groups": ["teams:web", "prüfer"],
+    "as-user-extra": {"example.org/Scope%": ["read", "write"], "reason": ["rollout"]},
+}
+
+
+def test_whom_the_user_acts_as_is_sent_as_client_go_sends_it(tmp_path: Path, authority: Authority):
+    """Several values of a name go in as many headers, in UTF-8."""
+    access = load(tmp_path, authority, ACTING)
+    assert [(name, value.encode("latin-1").decode()) for name, value in access.impersonation] == [
+        ("Impersonate-User", "deployer"),
+        ("Impersonate-Uid", "07"),
+        ("Impersonate-Group", "teams:web"),
+        ("Impersonate-Group", "prüfer"),
+        ("Impersonate-Extra-example.org%2FScope%25", "read"),
+        ("Impersonate-Extra-example.org%2FScope%25", "write"),
+        ("Impersonate-Extra-reason", "rollout"),
+    ]
+    assert access.headers == {"Authorization": "Bearer t"}
+
+
+@pytest.mark.parametrize("user", [{}, {"as-uid": "", "as-groups": [], "as-user-extra": {}}])
+def test_who_acts_as_nobody_else_sends_nothing_of_it(tmp_path: Path, authority: Authority, user):
+    assert load(tmp_path, authority, user).impersonation == ()
+
+
+@pytest.mark.parametrize(
+    ("user", "said"),
+    [
+        ({"as": ""}, "as must be a text"),
+        ({"as": None}, "as must be a text"),
+        ({"as": 7}, "as must be a text"),
+        ({"as": "a\nImpersonate-Group: system:masters"}, "as must be a text"),
+        ({"as": " a"}, "as must be a text"),
+        ({"as-groups": ["a"]}, "as-groups is given without as"),
+        ({"as-uid": "1"}, "as-uid is given without as"),
+        ({"as-user-extra": {"a": ["b"]}}, "as-user-extra is given without as"),
+        ({"as": "a", "as-groups": "b"}, "as-groups must hold a list"),
+        ({"as": "a", "as-groups": [""]}, "as-groups must be a text"),
+        ({"as": "a", "as-uid": 1}, "as-uid must be a text"),
+        ({"as": "a", "as-user-extra": ["b"]}, "as-user-extra must be a mapping"),
+        ({"as": "a", "as-user-extra": {"": ["b"]}}, "as-user-extra must be a text"),
+        ({"as": "a", "as-user-extra": {"b": "c"}}, "as-user-extra must hold a list"),
+    ],
+)
+def test_whom_we_cannot_act_as_as_it_is_meant_is_refused(tmp_path: Path, authority: Authority, user, said: str):
+    """Left out silently, the rights of the token would be used instead."""
+    with pytest.raises(UsageError, match=said):
+        load(tmp_path, authority, {"token": "t", **user})

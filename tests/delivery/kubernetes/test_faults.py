@@ -230,6 +230,28 @@ def test_an_object_that_we_may_not_write_is_said_as_our_rights(site, write_kubec
     assert site.names("configmap") == {"a"}
 
 
+def test_who_acts_as_somebody_else_has_the_rights_of_that_one_alone(site, write_kubeconfig):
+    """Also where the credentials are an administrator's; and it is that one whom the member names."""
+    well(site.delivers(site.config_map("a")))  # as administrator, who makes the namespace of the inventories
+    admin = {"client-certificate": str(site.member.admin_cert), "client-key": str(site.member.admin_key)}
+    name = f"deployer-of-{site.namespace}"
+    site.delivery = delivery(kubeconfig=write_kubeconfig(cluster_of(site), {**admin, "as": name, "as-groups": [name]}))
+    report = site.delivers(site.config_map("a", key="2"))
+    assert (report.complete, report.reason) == (None, Reason.UNAUTHORIZED)
+    assert f'403 Forbidden: namespaces "kube-system" is forbidden: User "{name}" cannot get' in report.message
+    assert site.get("configmap", "a")["data"] == {"key": "value1"}
+    may = {"configmaps": "*", "namespaces": "get"}
+    rules = [{"apiGroups": [""], "resources": [kind], "verbs": [verb]} for kind, verb in may.items()]
+    role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": name}}
+    site.kubectl("create", "-f", "-", body={**role, "rules": rules})
+    site.member.kubectl("create", "clusterrolebinding", name, f"--clusterrole={name}", f"--group={name}")
+    well(site.again())
+    assert site.get("configmap", "a")["data"] == {"key": "2"}
+    assert site.delivery.describe()["user"] == name
+    report = site.delivers(site.secret("b", stringData={"x": "y"}))
+    assert (report.reason, f'User "{name}" cannot' in report.message) == (Reason.UNAUTHORIZED, True)
+
+
 # -- which cluster answers
 
 
