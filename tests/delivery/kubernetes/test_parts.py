@@ -14,7 +14,7 @@ import pytest
 
 from reconciler.core.actions import Fence, Reason, Report
 from reconciler.core.model import PLACEMENT_GROUP, Key
-from reconciler.delivery import open_delivery, workers
+from reconciler.delivery import open_delivery
 from reconciler.delivery.kubernetes import fields, inventories, names, store
 from reconciler.delivery.kubernetes.api import Api
 from reconciler.delivery.kubernetes.connection import Connection, connect_seconds
@@ -24,7 +24,7 @@ from reconciler.delivery.kubernetes.pool import Answer
 from reconciler.delivery.kubernetes.settings import MemberSettings
 from reconciler.delivery.kubernetes.unwell import ServerTrouble, Status, Unwell, unwell
 from reconciler.delivery.kubernetes.waves import in_waves
-from reconciler.delivery.workers import _Job
+from reconciler.delivery.workers import full_jitter, pause_after
 from reconciler.errors import TemporaryError
 from tests import servers
 
@@ -261,10 +261,8 @@ def test_an_answer_that_is_no_status_is_not_quoted(data):
 
 
 def test_a_worker_waits_as_long_as_the_member_asked():
-    job = _Job(action=None, due=0.0)
     report = Report(complete=None, reason=Reason.UNREACHABLE, pause_seconds=30)
-    job.settle(report, hash_wanted="x", now=100.0, look=1.0, jitter=workers.full_jitter)
-    assert job.due == 130.0
+    assert pause_after(report, failures=0, took=0.0, jitter=full_jitter) == 30.0
 
 
 def test_what_a_members_clock_says_comes_with_every_report(tmp_path):
