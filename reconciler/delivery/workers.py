@@ -26,6 +26,8 @@ LONGEST_PAUSE_SECONDS = 60.0
 LONGEST_KNOCK_SECONDS = 2.0
 """The same where a member lets nobody in: a knock costs it a request or two, and its coming back is to be noticed."""
 MAX_WORKERS = 64
+_KNOCKING = 1 / 4
+"""Of the workers at most so many are at members that let nobody in, each of which may hold one until its deadline."""
 
 _NOT_LET_IN = frozenset({Reason.UNREACHABLE, Reason.UNAUTHORIZED, Reason.NOT_CONFIGURED})
 
@@ -331,7 +333,19 @@ class Workers:
         for name, job in due:
             if job.cluster not in self._busy:
                 first.setdefault(job.cluster, (name, job))
-        return list(first.values())[: max(0, self._max_workers - len(self._busy))]
+        return self._fitting(first.values())
+
+    def _fitting(self, ready: Iterable[tuple[_Name, _Job]]) -> list[tuple[_Name, _Job]]:
+        """Return those for whom there is room; those that only knock leave most of it to the others."""
+        room = self._max_workers - len(self._busy)
+        room_to_knock = max(1, int(_KNOCKING * self._max_workers)) - len(self._busy & self._breakers.keys())
+        fitting: list[tuple[_Name, _Job]] = []
+        for name, job in ready:
+            knocks = job.cluster in self._breakers
+            if len(fitting) < room and (room_to_knock > 0 or not knocks):
+                room_to_knock -= knocks
+                fitting.append((name, job))
+        return fitting
 
     def _due(self, job: _Job) -> float:
         breaker = self._breakers.get(job.cluster)

@@ -599,6 +599,41 @@ def test_content_that_cannot_be_had_says_nothing_of_whether_the_member_is_back(m
     ]
 
 
+class BlackHole(Held):
+    """A member that was not let in once, and then holds whoever calls."""
+
+    def deliver(self, placement: Key, content: Content, fence: Fence, *, allow_co_ownership: bool = False) -> Report:
+        if not self.calls:
+            self.calls.append("turn away")
+            raise TemporaryError("no answer in time")
+        return super().deliver(placement, content, fence, allow_co_ownership=allow_co_ownership)
+
+
+def test_members_that_let_nobody_in_leave_most_workers_to_the_others(make: Make) -> None:
+    """Each held a worker for ten seconds, and with more of them than workers the healthy members waited for those."""
+    holes = {f"hole{number}": BlackHole() for number in range(12)}
+    fleet = make(max_workers=8, **holes, well=Awkward())
+    fleet.workers.want([deliver(name) for name in holes])
+    fleet.until(lambda: sum(hole.inside for hole in holes.values()) == 2)
+    fleet.workers.want([deliver(name) for name in (*holes, "well")])
+    fleet.until(lambda: ("well", 1, Reason.AVAILABLE) in fleet.told())
+    assert sum(hole.inside for hole in holes.values()) == 2
+    for hole in holes.values():
+        hole.door.set()
+    fleet.until(lambda: sum(reason is Reason.AVAILABLE for _, _, reason in fleet.told()) == 13)
+
+
+def test_however_few_workers_there_are_a_silent_member_is_knocked_at(make: Make) -> None:
+    member = Awkward()
+    member.falls_silent()
+    fleet = make(max_workers=1, member1=member)
+    fleet.workers.want([deliver()])
+    fleet.is_told(1)
+    member.heals()
+    fleet.is_told(2)
+    assert fleet.told()[1] == ("member1", 1, Reason.AVAILABLE)
+
+
 # -- errors
 
 
