@@ -72,18 +72,41 @@ class Call:
         self.seen: dict[Key, Body] = {}
         self._lock = threading.Lock()
         self._troubles = 0
+        self._met: dict[Key, ServerTrouble | None] = {}
 
     def check(self) -> None:
         """Raise TemporaryError when the time is over."""
         if monotonic() >= self.until:
             raise TemporaryError("the member is slow: the time for one delivery is over, the next try goes on with it")
 
-    def note(self, trouble: ServerTrouble) -> None:
+    def asks(self, key: Key) -> None:
+        """Note that the member is asked about an object, and errs in nothing until `note` says otherwise."""
+        with self._lock:
+            self._met[key] = None
+
+    def leaves(self, key: Key) -> None:
+        """Note that an object is as it is wanted, so that the member is not asked to write it."""
+        with self._lock:
+            self._met.pop(key, None)
+
+    def note(self, key: Key, trouble: ServerTrouble) -> None:
         """Count an error of the member's own; raises TemporaryError when there are too many to be an object's fault."""
         with self._lock:
             self._troubles += 1
+            self._met[key] = trouble
             if self._troubles > _MOST_TROUBLES:
                 raise TemporaryError(f"{_MOST_TROUBLES} objects failed at the member, the last: {trouble}") from trouble
+
+    def told(self, results: Iterable[ObjectResult]) -> tuple[ObjectResult, ...]:
+        """Return the results; raises TemporaryError where every object met with an error of the member's own.
+
+        However few they are, it is the member that is unwell then, and it is tried again as soon as a silent one.
+        """
+        with self._lock:
+            troubles = [trouble for trouble in self._met.values() if trouble is not None]
+            if troubles and len(troubles) == len(self._met):
+                raise TemporaryError(f"no object got through to the member: {troubles[-1]}") from troubles[-1]
+        return tuple(results)
 
 
 class KubernetesStore:
@@ -186,7 +209,7 @@ class KubernetesStore:
             unwell_now = self._each(call, wave, partial(self._apply, call, known, check))
             self._await_kinds(call, _well(wave, unwell_now), [body for later in waves[number + 1 :] for body in later])
             results += unwell_now
-        return tuple(results)
+        return call.told(results)
 
     def _known(self, call: Call, objects: Sequence[Body]) -> dict[Key, Body | None]:
         """Return what the member has of the objects that were listed: many of a kind by a list, the first of the rest.
@@ -221,7 +244,7 @@ class KubernetesStore:
             if not fields.is_as_sent(sent, live):
                 return self._patch_ours(call, key, path, sent, check)
             call.seen[key] = live
-            return None
+            return call.leaves(key)
         sent = manifests.sent(body, call.part_of)
         self._may_take_over(call, key, path, sent, live)
         pinned = {**sent, "metadata": {**sent["metadata"], "resourceVersion": live["metadata"]["resourceVersion"]}}
@@ -380,7 +403,7 @@ class KubernetesStore:
         results: list[ObjectResult] = []
         for wave in reversed(keys_in_waves(key for key in keys if names.is_sound(key))):
             results += self._each(call, wave, lambda key: self._delete(call, key, known, check, dying))
-        return (*results, *self._await_deletes(call, dying))
+        return (*call.told(results), *self._await_deletes(call, dying))
 
     def _known_labels(self) -> set[str]:
         return {inventories.id_of(placement) for placement in self.inventories()}
@@ -460,7 +483,7 @@ class KubernetesStore:
         """
         known, check = self._known_labels() if keys else set(), _one_at_a_time(check_fence)
         sound = [key for key in keys if names.is_sound(key)]
-        return self._each(call, sound, lambda key: self._release(call, key, known, check))
+        return call.told(self._each(call, sound, lambda key: self._release(call, key, known, check)))
 
     def _release(self, call: Call, key: Key, known: set[str], check: Callable[[], None]) -> None:
         resource = self._still_served(call, key)
@@ -491,7 +514,7 @@ class KubernetesStore:
         """
         known = {key: live for key, live in call.seen.items() if health(live).available}
         known |= self._labelled(call, [_wanted(body) for body in objects if key_of(body) not in known])
-        return self._each(call, objects, lambda body: self._look_at(call, body, known))
+        return call.told(self._each(call, objects, lambda body: self._look_at(call, body, known)))
 
     def _look_at(self, call: Call, body: Body, known: Mapping[Key, Body | None]) -> None:
         key = key_of(body)
@@ -578,12 +601,13 @@ class KubernetesStore:
         def one(item: T) -> ObjectResult | None:
             call.check()
             key = item if isinstance(item, Key) else key_of(item)  # type: ignore[arg-type]
+            call.asks(key)
             try:
                 work(item)
             except Unwell as error:
                 return error.result(key)
             except ServerTrouble as trouble:
-                call.note(trouble)
+                call.note(key, trouble)
                 return ObjectResult(object=line(str(key)), reason=Reason.INCOMPLETE, message=line(str(trouble)))
             return None
 

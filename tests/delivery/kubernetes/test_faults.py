@@ -128,6 +128,19 @@ def test_a_storm_of_errors_is_not_fed(site, api):
     well(site.again())
 
 
+def test_a_storm_of_errors_over_a_few_objects_is_the_members_too(site, api):
+    """It was told as the objects' own, which is tried again after a minute; the namespace is not even asked for."""
+    space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": site.namespace}}
+    objects = [site.config_map("a"), site.config_map("b")]
+    well(site.delivers(space, *objects))
+    api.answer(500, when=lambda method, path: method == "PATCH")
+    report = site.delivers(space, *({**one, "data": {"key": "2"}} for one in objects))
+    assert (report.complete, report.reason, report.object) == (None, Reason.UNREACHABLE, "")
+    assert f"ConfigMap {site.namespace}/b: the member answered 500" in report.message
+    api.pass_through()
+    well(site.again())
+
+
 def test_one_object_that_fails_at_the_member_does_not_stop_the_others(site, api):
     api.answer(500, when=lambda method, path: method == "PATCH" and "/bad" in path)
     report = site.delivers(site.config_map("bad"), site.config_map("good"))
