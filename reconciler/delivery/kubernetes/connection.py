@@ -39,14 +39,17 @@ _Way = tuple[Access, Pool]
 class Connection:
     """One member's API server; may be used by several threads at once. Nothing is read or asked before the first use.
 
-    `request` raises TemporaryError when no answer came in time or the member asks for a pause, Unauthorized when it
-    does not know us even after the credentials were read again, and UsageError for a kubeconfig that cannot be used.
+    `request` raises TemporaryError when no answer came in time, the member asks for a pause or the program that gives
+    the credentials did not end; Unauthorized when the member does not know us even after they were read again; and
+    UsageError for a kubeconfig that cannot be used.
     """
 
     def __init__(self, settings: MemberSettings) -> None:
         self._settings = settings
         self._lock = threading.Lock()
         self._way: _Way | None = None
+        self._loads = 0
+        self._load_error: UsageError | TemporaryError | None = None
         self._pace = Pace(qps=settings.qps, burst=settings.burst)
         self._not_before = 0.0
         self._turned_away = 0
@@ -97,18 +100,20 @@ class Connection:
     # -- the way there
 
     def _open(self) -> _Way:
+        before = self._loads
         with self._lock:
             if self._way is None:
-                self._way = self._new_way()
+                self._way = self._new_way(before)
             return self._way
 
     def _open_again(self, refused: _Way) -> _Way:
         """Read the credentials again, once for all the requests that were refused with the same ones."""
+        before = self._loads
         with self._lock:
             if self._way is refused or self._way is None:
                 try:
-                    self._way = self._new_way()
-                except UsageError as error:  # a file that is just being replaced; the old credentials are all there is
+                    self._way = self._new_way(before)
+                except (UsageError, TemporaryError) as error:  # say, a file that is just being replaced
                     raise Unauthorized(f"{refused[0].server} does not accept us any more (401), and {error}") from error
                 refused[1].close()
             assert self._way is not None
@@ -120,8 +125,21 @@ class Connection:
             if self._way is closed:
                 self._way = None
 
-    def _new_way(self) -> _Way:
-        access = credentials.load(self._settings)
+    def _new_way(self, before: int) -> _Way:
+        """Load the credentials; `before` is `_loads` before the lock was waited for.
+
+        Who waited while somebody else failed has failed too: a program may take its whole time at every try.
+        """
+        if self._load_error is not None and self._loads != before:
+            raise type(self._load_error)(str(self._load_error)) from self._load_error
+        self._load_error = None
+        try:
+            access = credentials.load(self._settings)
+        except (UsageError, TemporaryError) as error:
+            self._load_error = error
+            raise
+        finally:
+            self._loads += 1
         return access, Pool(access, self._settings.parallel)
 
     # -- one request

@@ -2,8 +2,8 @@
 
 A kubeconfig is a program: loading one can start commands, read any file and send what it read to any server. So the
 file is read by our own YAML door, whatever the settings do not allow is refused before anybody acts on it, and only
-where a program has to be started for them does the official client load the credentials. It keeps certificates in
-temporary files, known to all threads and locked for none, so it never sees one: they go from memory into TLS.
+for `exec` and `auth-provider` does the official client read what is said of them. It keeps certificates in temporary
+files, known to all threads and locked for none, so it never sees one: they go from memory into TLS.
 """
 
 import base64
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from reconciler.delivery.kubernetes import impersonation
+from reconciler.delivery.kubernetes import impersonation, program
 from reconciler.delivery.kubernetes.deadline import DeadlineSocket
 from reconciler.delivery.kubernetes.settings import MemberSettings
 from reconciler.documents import yaml
@@ -45,7 +45,10 @@ class Access:
 
 
 def load(settings: MemberSettings) -> Access:
-    """Read the kubeconfig and its credentials; raises UsageError for what is missing, broken or not allowed."""
+    """Read the kubeconfig and its credentials.
+
+    Raises:  UsageError for what is missing, broken or not allowed, TemporaryError for a program that does not end.
+    """
     where = f"kubeconfig {settings.kubeconfig} of cluster {settings.cluster}"
     chosen = _chosen(where, _document(where, settings.kubeconfig), settings.context)
     _refuse(where, chosen, settings)
@@ -134,7 +137,8 @@ class _Credentials:
 
 def _access(where: str, chosen: dict[str, Any], settings: MemberSettings) -> Access:
     cluster, folder = chosen["clusters"][0]["cluster"], settings.kubeconfig.parent.absolute()
-    credentials = _credentials(where, chosen, folder)
+    acting_as = impersonation.headers(chosen["users"][0]["user"])
+    credentials = _credentials(where, chosen, folder, settings.timeout_seconds)
     trust = None
     if _is_https(cluster):
         authority = _file_or_data(cluster, "certificate-authority", folder)
@@ -150,7 +154,7 @@ def _access(where: str, chosen: dict[str, Any], settings: MemberSettings) -> Acc
         tls_name=cluster.get("tls-server-name"),
         proxy=cluster.get("proxy-url"),
         headers=_headers(credentials.authorization),
-        impersonation=impersonation.headers(chosen["users"][0]["user"]),
+        impersonation=acting_as,
     )
 
 
@@ -171,14 +175,17 @@ def _headers(authorization: str) -> dict[str, str]:
 # -- who we are --------------------------------------------------------------------------------------------------------
 
 
-def _credentials(where: str, chosen: dict[str, Any], folder: Path) -> _Credentials:
-    """Return the credentials of the user: of a provider, else a token, else of a program, else a password."""
+def _credentials(where: str, chosen: dict[str, Any], folder: Path, seconds: float) -> _Credentials:
+    """Return the credentials of the user: of a provider, else a token, else of a program, else a password.
+
+    `seconds` is how long a program may take.
+    """
     user = chosen["users"][0]["user"]
     certificate, key = (_file_or_data(user, name, folder) for name in ("client-certificate", "client-key"))
     authorization = _of_a_provider(where, chosen, folder) if "auth-provider" in user else ""
     authorization = authorization or _token(user, folder)
     if not authorization and "exec" in user:
-        made = _of_a_program(where, chosen, folder)
+        made = _of_a_program(where, chosen, folder, seconds)
         return made if made.certificate else replace(made, certificate=certificate, key=key)
     if not authorization and "username" in user and "password" in user:
         pair = f"{user['username']}:{user['password']}".encode()
@@ -196,7 +203,7 @@ def _token(user: Mapping[str, Any], folder: Path) -> str:
     return f"Bearer {token}" if token.strip() else ""
 
 
-def _of_a_program(where: str, chosen: dict[str, Any], folder: Path) -> _Credentials:
+def _of_a_program(where: str, chosen: dict[str, Any], folder: Path, seconds: float) -> _Credentials:
     # the client takes half a second to import, so only where a program is really to be started
     from kubernetes.config.config_exception import ConfigException  # noqa: PLC0415 - the one place that imports it
     from kubernetes.config.exec_provider import ExecProvider  # noqa: PLC0415
@@ -205,9 +212,10 @@ def _of_a_program(where: str, chosen: dict[str, Any], folder: Path) -> _Credenti
     user: Any = ConfigNode("user", chosen["users"][0]["user"])  # type: ignore[no-untyped-call]
     cluster: Any = ConfigNode("cluster", chosen["clusters"][0]["cluster"])  # type: ignore[no-untyped-call]
     try:
-        status = ExecProvider(user["exec"], str(folder), cluster).run()  # type: ignore[no-untyped-call]
-    except ConfigException as error:
-        raise UsageError(f"{where}: {line(str(error))}") from error
+        provider: Any = ExecProvider(user["exec"], str(folder), cluster)  # type: ignore[no-untyped-call]
+    except (ConfigException, KeyError, TypeError) as error:
+        raise UsageError(f"{where}: exec cannot be used: {line(str(error))}") from error
+    status = program.status_of(where, provider, seconds)
     token, certificate, key = (str(status.get(name) or "") for name in _OF_EXEC)
     if not token and not (certificate and key):
         raise UsageError(f"{where}: the program of exec answered without a token, and without certificate and key")

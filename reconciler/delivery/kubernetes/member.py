@@ -179,10 +179,10 @@ class _Identity:
 
     def confirmed(self) -> str:
         """Return the uid of the cluster that answers; raises IdentityChanged when it is not the one that did before."""
+        if not self.user:
+            self.user = self._who_we_are()
+        found = self._ask()  # no lock yet: whoever waited for one would wait its own deadline on top
         with self._lock:
-            if not self.user:
-                self.user = self._who_we_are()
-            found = self._ask()
             if self._pinned is None:
                 self._pinned = self._settings.cluster_uid or self._recalled() or self._remember(found)
         if found != self._pinned:

@@ -9,8 +9,12 @@ from typing import Any
 
 import pytest
 
+from reconciler.core.actions import Content, Reason
+from reconciler.core.model import PLACEMENT_GROUP, Key
 from reconciler.delivery.kubernetes.connection import Connection
 from reconciler.delivery.kubernetes.settings import read
+from tests.delivery.kubernetes.conftest import delivery, fence
+from tests.delivery.kubernetes.test_credentials import EXEC
 from tests.delivery.kubernetes.test_pool import Server
 
 
@@ -56,3 +60,12 @@ def test_whom_we_act_as_is_in_every_request_a_header_per_group(server: Server, t
             b"Impersonate-User: deployer",
         ]
     assert len(server.heard) == 2
+
+
+def test_a_program_that_hangs_costs_a_delivery_its_deadline_and_is_named(tmp_path: Path):
+    user = {"exec": {"apiVersion": EXEC, "command": "sleep", "args": ["1000"]}}
+    opened = delivery(kubeconfig=kubeconfig(tmp_path, user), allowExec=True, insecureAllowHttp=True, timeoutSeconds=0.5)
+    placement = Key(group=PLACEMENT_GROUP, kind="ClusterResourcePlacement", name="web")
+    report = opened.deliver(placement, Content(hash="h", objects=()), fence(1))
+    assert report.reason is Reason.UNREACHABLE
+    assert "program sleep (exec) did not end within 0.5 s (timeoutSeconds) and was killed" in report.message

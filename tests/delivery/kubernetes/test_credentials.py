@@ -4,15 +4,19 @@ import base64
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Barrier
+from threading import Barrier, Event, Lock, Semaphore
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from reconciler.delivery.kubernetes import credentials
+from reconciler.delivery.kubernetes.connection import Connection
 from reconciler.delivery.kubernetes.settings import MemberSettings
-from reconciler.errors import UsageError
+from reconciler.delivery.kubernetes.unwell import Unauthorized
+from reconciler.errors import TemporaryError, UsageError
 from tests.controlplane.certificates import Authority, Certificate
+from tests.controlplane.processes import wait_until
 
 THREADS = 50
 EXEC = "client.authentication.k8s.io/v1"
@@ -118,6 +122,116 @@ def test_a_program_that_is_not_there_is_named(tmp_path: Path, authority: Authori
     user = {"exec": {"apiVersion": EXEC, "command": "no-such-program-here"}}
     with pytest.raises(UsageError, match="no-such-program-here"):
         load(tmp_path, authority, user, allow_exec=True)
+
+
+# -- a program that gives the credentials
+
+
+def plugin(tmp_path: Path, text: str) -> dict[str, Any]:
+    """Return a user whose credentials a shell script gives."""
+    file = tmp_path / "plugin"
+    file.write_text(f"#!/bin/sh\n{text}\n")
+    file.chmod(0o700)
+    return {"exec": {"apiVersion": EXEC, "command": str(file)}}
+
+
+def is_there(process: int) -> bool:
+    """Tell whether a process runs; one that was killed and not yet waited for does not."""
+    try:
+        return "(" in (stat := Path(f"/proc/{process}/stat").read_text()) and stat.rpartition(") ")[2][0] != "Z"
+    except OSError:
+        return False
+
+
+def test_a_program_that_does_not_end_is_killed_with_what_it_started(tmp_path: Path, authority: Authority):
+    user = plugin(tmp_path, f"sleep 1000 & echo $! $$ > {tmp_path}/started; wait")
+    with pytest.raises(
+        TemporaryError, match=r"program .*/plugin \(exec\) did not end within 0\.5 s \(timeoutSeconds\)"
+    ):
+        load(tmp_path, authority, user, allow_exec=True, timeout_seconds=0.5)
+    started = [int(one) for one in (tmp_path / "started").read_text().split()]
+    wait_until("the end of the program", lambda: not any(is_there(one) for one in started), ())
+
+
+def test_a_program_is_told_what_it_is_asked_for_and_that_nobody_is_there(tmp_path: Path, authority: Authority):
+    """As client-go tells it; its standard input is at its end."""
+    user = plugin(tmp_path, f'cat; echo "$KUBERNETES_EXEC_INFO" > {tmp_path}/asked; echo "{{}}"')
+    user["exec"] |= {"provideClusterInfo": True, "env": [{"name": "COLOUR", "value": "red"}], "args": ["get"]}
+    with pytest.raises(UsageError, match="missing key 'apiVersion'"):
+        load(tmp_path, authority, user, allow_exec=True)
+    asked = json.loads((tmp_path / "asked").read_text())
+    assert (asked["apiVersion"], asked["kind"]) == (EXEC, "ExecCredential")
+    assert asked["spec"]["interactive"] is False
+    assert asked["spec"]["cluster"]["server"] == "https://127.0.0.1:6443"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("echo no such account >&2; exit 3", r"plugin \(exec\) ended with 3\. no such account"),
+        ("echo hello", "something else than JSON"),
+        ("echo []", "malformed response"),
+        ('echo \'{"apiVersion": "v9", "kind": "ExecCredential", "status": {}}\'', "in apiVersion v9, not client"),
+        (f'echo \'{{"apiVersion": "{EXEC}", "kind": "ExecCredential", "status": 1}}\'', "status is no mapping"),
+    ],
+)
+def test_what_a_program_did_wrong_is_said(tmp_path: Path, authority: Authority, text: str, said: str):
+    with pytest.raises(UsageError, match=said):
+        load(tmp_path, authority, plugin(tmp_path, text), allow_exec=True)
+
+
+@pytest.mark.parametrize("change", [{"env": [{"name": "A", "value": 1}]}, {"env": [{"name": "A"}]}, {"args": [1]}])
+def test_what_no_program_can_be_given_is_a_mistake_in_the_kubeconfig(tmp_path: Path, authority: Authority, change):
+    user = plugin(tmp_path, "exit 1")
+    user["exec"] |= change
+    with pytest.raises(UsageError, match="exec"):
+        load(tmp_path, authority, user, allow_exec=True)
+
+
+class Counted:
+    """A lock that says how many have come to it."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self.came = Semaphore(0)
+
+    def __enter__(self) -> None:
+        self.came.release()
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["at first", "refused"])
+def test_who_waited_for_credentials_that_did_not_come_does_not_wait_again(tmp_path: Path, monkeypatch, *, again: bool):
+    """Else the last of eight threads would wait for eight programs that hang."""
+    connection, asked, may_fail = Connection(MemberSettings(cluster="m", kubeconfig=tmp_path)), [], Event()
+
+    def hangs(settings: MemberSettings) -> None:
+        asked.append(settings)
+        may_fail.wait()
+        raise TemporaryError("it did not end")
+
+    monkeypatch.setattr(credentials, "load", hangs)
+    connection._lock = lock = Counted()  # type: ignore[assignment]
+    refused = (SimpleNamespace(server="there"), SimpleNamespace(close=lambda: None))
+    connection._way = refused if again else None  # type: ignore[assignment]
+    call, error = (
+        (lambda: connection._open_again(refused), Unauthorized) if again else (connection._open, TemporaryError)
+    )
+    with ThreadPoolExecutor(8) as threads:
+        calls = [threads.submit(call) for _ in range(8)]
+        for _ in calls:
+            lock.came.acquire()
+        may_fail.set()
+        for one in calls:
+            with pytest.raises(error, match="it did not end"):
+                one.result()
+    assert len(asked) == 1
+    with pytest.raises(error):  # who comes later tries anew
+        call()
+    assert len(asked) == 2
 
 
 # -- as whom we act
