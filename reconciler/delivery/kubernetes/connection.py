@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 
 from urllib3 import HTTPHeaderDict
 
-from reconciler.clock import monotonic
+from reconciler.clock import monotonic, wall
 from reconciler.core.model import format_duration
 from reconciler.delivery.kubernetes import credentials
 from reconciler.delivery.kubernetes.credentials import Access
@@ -28,10 +28,13 @@ from reconciler.errors import TemporaryError, UsageError
 from reconciler.redact import line
 
 LONGEST_PAUSE_SECONDS = 300.0
+"""However long a pause a member asks for, it is asked again after this."""
 _CONNECT_SECONDS = 5.0
 _KNOCK_SECONDS = 1.0
 _PATIENT_KNOCK = 4
 """One of so many attempts at a member that lets nobody in waits long, in case it answers slowly; the others knock."""
+_TROUBLE = frozenset({HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.GATEWAY_TIMEOUT})
+"""What may be one object's trouble alone, unless the member asks for a pause with it."""
 _JSON = "application/json"
 _Way = tuple[Access, Pool]
 
@@ -189,16 +192,29 @@ class Connection:
             )
 
     def _note_a_pause(self, access: Access, answer: Answer) -> None:
-        retry_after = answer.retry_after
-        asks = answer.status == HTTPStatus.SERVICE_UNAVAILABLE and retry_after  # without, it may be one API of many
-        if answer.status != HTTPStatus.TOO_MANY_REQUESTS and not asks:
+        pause = _pause_of(answer)
+        is_busy = answer.status == HTTPStatus.TOO_MANY_REQUESTS or (
+            answer.status == HTTPStatus.SERVICE_UNAVAILABLE and answer.retry_after  # without, it may be one API of many
+        )
+        if not is_busy and not (pause and answer.status in _TROUBLE):
             return
-        pause = min(float(retry_after), LONGEST_PAUSE_SECONDS) if retry_after.isdecimal() else 0.0
         self._not_before = max(self._not_before, monotonic() + pause)
-        message = f"{access.server} is too busy ({answer.status})"
+        message = f"{access.server} {'is too busy' if is_busy else 'is in trouble'} ({answer.status})"
         raise TemporaryError(
             f"{message}, and asks for a pause of {_duration(pause)}" if pause else message, pause_seconds=pause
         )
+
+
+def _pause_of(answer: Answer) -> float:
+    """Return the seconds that `Retry-After` asks for, as a number or as a moment; 0 where it does not, or is past."""
+    asked = answer.retry_after.strip()
+    if asked.isdecimal():
+        return min(float(asked), LONGEST_PAUSE_SECONDS)
+    until = _date_of(asked)
+    if until is None:
+        return 0.0
+    now = _date_of(answer.date) or wall()  # by the member's own clock, where it tells the time
+    return min(max(0.0, (until - now).total_seconds()), LONGEST_PAUSE_SECONDS)
 
 
 def _duration(seconds: float) -> str:
@@ -220,9 +236,10 @@ def connect_seconds(turned_away: int) -> float:
 
 @lru_cache(maxsize=16)
 def _date_of(text: str) -> datetime | None:
-    """Return the moment that a `Date` header names; None for one that cannot be read."""
+    """Return the moment that a header names; None for one that cannot be read."""
     try:
-        return parsedate_to_datetime(text).astimezone(UTC) if text else None
+        found = parsedate_to_datetime(text) if text else None
+        return found and (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
         return None
 

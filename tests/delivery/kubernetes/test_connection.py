@@ -13,6 +13,7 @@ from reconciler.core.actions import Content, Reason
 from reconciler.core.model import PLACEMENT_GROUP, Key
 from reconciler.delivery.kubernetes.connection import Connection
 from reconciler.delivery.kubernetes.settings import read
+from reconciler.errors import TemporaryError
 from tests.delivery.kubernetes.conftest import delivery, fence
 from tests.delivery.kubernetes.test_credentials import EXEC
 from tests.delivery.kubernetes.test_pool import Server
@@ -69,3 +70,54 @@ def test_a_program_that_hangs_costs_a_delivery_its_deadline_and_is_named(tmp_pat
     report = opened.deliver(placement, Content(hash="h", objects=()), fence(1))
     assert report.reason is Reason.UNREACHABLE
     assert "program sleep (exec) did not end within 0.5 s (timeoutSeconds) and was killed" in report.message
+
+
+# -- a pause that the member asks for
+
+DATE = "Date: Wed, 21 Oct 2015 07:28:00 GMT"
+
+
+def said(status: int, *headers: str) -> bytes:
+    return "\r\n".join((f"HTTP/1.1 {status} So", "Content-Length: 2", *headers, "", "{}")).encode()
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "pause", "words"),
+    [
+        (429, ["Retry-After: 7"], 7, "too busy (429), and asks for a pause of 7s"),
+        (429, [], 0, "too busy (429)"),
+        (429, ["Retry-After: soon"], 0, "too busy (429)"),
+        (503, ["Retry-After: 86400"], 300, "too busy (503), and asks for a pause of 5m0s"),
+        (503, [DATE, "Retry-After: Wed, 21 Oct 2015 07:28:20 GMT"], 20, "too busy (503), and asks for a pause of 20s"),
+        (503, [DATE, "Retry-After: Wed Oct 21 07:28:20 2015"], 20, "too busy (503), and asks for a pause of 20s"),
+        (503, [DATE, "Retry-After: Wed, 21 Oct 2015 07:27:00 GMT"], 0, "too busy (503)"),
+        (503, ["Retry-After: Wed, 21 Oct 2015 07:28:20 GMT"], 0, "too busy (503)"),
+        (503, ["Retry-After: Fri, 31 Dec 9998 00:00:00 GMT"], 300, "too busy (503), and asks for a pause of 5m0s"),
+        (500, ["Retry-After: 3"], 3, "in trouble (500), and asks for a pause of 3s"),
+        (504, [DATE, "Retry-After: Wed, 21 Oct 2015 07:28:02 GMT"], 2, "in trouble (504), and asks for a pause of 2s"),
+    ],
+    ids=[
+        "seconds", "no header", "no time", "cut", "moment", "moment of old", "past moment", "past by our clock",
+        "future by our clock", "error", "timeout",
+    ],
+)  # fmt: skip
+def test_a_member_says_how_long_it_wants_to_be_left_alone(
+    server: Server, tmp_path: Path, *, status: int, headers: list[str], pause: float, words: str
+):
+    """A moment is compared with the clock that named it: the answer's own `Date`, where it has one."""
+    server.answers = [said(status, *headers)]
+    connection = connected(tmp_path, server)
+    with pytest.raises(TemporaryError) as raised:
+        connection.request("GET", "/version")
+    assert raised.value.pause_seconds == pause
+    assert str(raised.value).endswith(words)
+    with pytest.raises(TemporaryError, match="of it are left" if pause else "too busy"):
+        connection.request("GET", "/version")
+    assert len(server.heard) == (1 if pause else 2)
+
+
+@pytest.mark.parametrize("headers", [[], ["Retry-After: 0"], ["Retry-After: soon"]])
+@pytest.mark.parametrize("status", [500, 504])
+def test_an_error_without_a_pause_may_be_one_objects_alone(server: Server, tmp_path: Path, status: int, headers):
+    server.answers = [said(status, *headers)]
+    assert connected(tmp_path, server).request("GET", "/version").status == status
