@@ -101,7 +101,8 @@ class Reconciler:
         self._lock = threading.Lock()
         self._found: tuple[Commit | None, tuple[Problem, ...]] | None = None
         self._contents: dict[tuple[str, str, int], Content] = {}
-        self.workers = Workers(deliveries or self._delivery, self._content, self._fence, clock, on_outcome)
+        self.deliveries = deliveries or self._delivery
+        self.workers = Workers(self.deliveries, self._content, self._fence, clock, on_outcome)
 
     # -- the pass ------------------------------------------------------------------------------------------------
 
@@ -424,8 +425,8 @@ class Reconciler:
         settings = self.settings.delivery_of(cluster)
         if settings is None:
             return None
-        if cluster not in self._deliveries:
-            self._deliveries[cluster] = open_delivery(cluster, with_state(settings, self.settings.state_dir))
+        if cluster not in self._deliveries:  # of two threads that come at once, both get the one that is kept
+            self._deliveries.setdefault(cluster, open_delivery(cluster, with_state(settings, self.settings.state_dir)))
         return self._deliveries[cluster]
 
     def _fence(self, seq: int) -> Fence:

@@ -15,6 +15,7 @@ import structlog
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from reconciler.clock import Clock, monotonic, wall
+from reconciler.daemon.greeting import greet_all
 from reconciler.daemon.guards import HeldError
 from reconciler.daemon.reconcile import Pass, Reconciler
 from reconciler.errors import TemporaryError
@@ -66,9 +67,13 @@ class Service:
         self._scheduler.add_job(self._repack, "interval", seconds=_REPACK_SECONDS, jitter=600, id="repack")
         self._scheduler.start()
         logger.info("serving", repo=self._reconciler.mirror.push_url, poll_period_seconds=self._poll)
+        is_greeted = False
         try:
             while not self._stop.is_set():
                 self._one()
+                if not is_greeted:  # only now, so that the first pass waits for no thread of theirs
+                    greet_all(self._reconciler.settings, self._reconciler.deliveries, self._stop.is_set)
+                is_greeted = True
                 # the scheduler lives by the wall clock; should that be set back, this wait still ends
                 self._wake.wait(timeout=2 * self._poll)
                 self._gather()

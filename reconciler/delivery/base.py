@@ -11,7 +11,7 @@ So whatever is on the member because of us is listed before it is there, and a n
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from reconciler.clock import monotonic
 from reconciler.core.actions import Content, Fence, ObjectResult, Reason, Report
@@ -61,6 +61,14 @@ class Delivery(Protocol):
 
         Raises TemporaryError when the member does not answer: not knowing is not 0.
         """
+
+
+@runtime_checkable
+class Greets(Protocol):
+    """A `Delivery` to a member that can be another one than it was, or not know us, and be asked so beforehand."""
+
+    def greet(self) -> Report:
+        """Ask who answers and as whom it knows us, and nothing else; `Available` when that is as it should be."""
 
 
 # -- the inventory -------------------------------------------------------------------------------------------------

@@ -100,6 +100,13 @@ class Connection:
             )
         return answer
 
+    def forget(self) -> None:
+        """Read the kubeconfig again for the next request."""
+        with self._lock:
+            way, self._way = self._way, None
+        if way is not None:
+            way[1].close()
+
     # -- the way there
 
     def _open(self) -> _Way:

@@ -16,7 +16,7 @@ from reconciler.delivery.kubernetes.api import Api, encoded, failure
 from reconciler.delivery.kubernetes.connection import Connection
 from reconciler.delivery.kubernetes.settings import MemberSettings
 from reconciler.delivery.kubernetes.store import Call, KubernetesStore
-from reconciler.delivery.kubernetes.unwell import IdentityChanged, Unauthorized
+from reconciler.delivery.kubernetes.unwell import Anonymous, IdentityChanged
 from reconciler.errors import PermanentError, TemporaryError, UsageError
 from reconciler.redact import line
 
@@ -64,6 +64,15 @@ class KubernetesDelivery:
             return {**described, "user": user, "missing": self._missing()}
         except (Halt, TemporaryError, PermanentError, UsageError) as error:
             return {"type": "kubernetes", "reachable": False, "message": line(str(error)), "inventories": {}}
+
+    def greet(self) -> Report:
+        """Ask who answers and as whom it knows us, and nothing else; `Available` when that is as it should be."""
+
+        def call() -> Report:
+            self._identify()
+            return Report(complete=None, reason=Reason.AVAILABLE)
+
+        return self._told(call)
 
     def highest_epoch(self, repository: str) -> int:
         """Return the highest epoch of this repository on the member, 0 for none; no good answer is a TemporaryError."""
@@ -213,8 +222,10 @@ class _Identity:
         else:
             raise failure(answer, "ask who we are")
         if name in ("", _ANONYMOUS):
-            raise Unauthorized(
-                f"the member takes us for {_ANONYMOUS}: {self._settings.kubeconfig} holds no credentials that it reads"
+            self._api.connection.forget()
+            raise Anonymous(
+                f"the member takes us for {_ANONYMOUS}: {self._settings.kubeconfig} holds no credentials that it "
+                "reads; give its user a token, a client certificate or exec"
             )
         return name
 

@@ -48,6 +48,12 @@ class Unauthorized(Halt):
     reason = Reason.UNAUTHORIZED
 
 
+class Anonymous(Halt):
+    """The member knows us as nobody: the operator gave us no credentials, or none of a kind that it reads."""
+
+    reason = Reason.NOT_CONFIGURED
+
+
 class ServerTrouble(ReconcilerError):
     """The member answered one request with an error of its own; more than a few of them are no object's fault."""
 

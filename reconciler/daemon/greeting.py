@@ -1,0 +1,60 @@
+"""At the start of the service every member that the settings name is asked once who it is, and as whom it knows us.
+
+So a mistake in the settings, or a member that was swapped, is in the log before a rollout gets there. Nothing waits for
+the answers and nothing follows from them: what a run is told of a member comes from its workers, as ever. Members that
+`delivery.default` reaches are not asked: which ones those are, the repository says.
+"""
+
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from threading import Thread
+
+import structlog
+
+from reconciler.core.actions import Reason
+from reconciler.delivery.base import Delivery, Greets
+from reconciler.settings import Settings
+
+_log = structlog.get_logger(__name__)
+
+MAX_THREADS = 8
+Deliveries = Callable[[str], Delivery | None]
+
+
+def greet_all(settings: Settings, deliveries: Deliveries, is_over: Callable[[], bool]) -> tuple[Thread, ...]:
+    """Begin to ask all of them, in threads that end by themselves or with the process; return these.
+
+    `deliveries` gives what the workers use too. Nothing is begun or said any more once `is_over` holds.
+    """
+    names: SimpleQueue[str] = SimpleQueue()
+    for name in sorted(settings.delivery_clusters):
+        names.put(name)
+    count = min(MAX_THREADS, names.qsize())
+    threads = tuple(
+        Thread(target=_greet_some, args=(names, deliveries, is_over), name=f"greeting {number}", daemon=True)
+        for number in range(count)
+    )
+    for thread in threads:
+        thread.start()
+    return threads
+
+
+def _greet_some(names: "SimpleQueue[str]", deliveries: Deliveries, is_over: Callable[[], bool]) -> None:
+    while not is_over():
+        try:
+            name = names.get_nowait()
+        except Empty:
+            return
+        try:
+            _greet(name, deliveries(name), is_over)
+        except Exception:  # noqa: BLE001 - a member's bug, whatever it is, stays that member's
+            _log.exception("a member could not be asked who it is", cluster=name)
+
+
+def _greet(name: str, delivery: Delivery | None, is_over: Callable[[], bool]) -> None:
+    if not isinstance(delivery, Greets):
+        return
+    report = delivery.greet()
+    if report.reason is not Reason.AVAILABLE and not is_over():
+        facts = {"cluster": name, "reason": str(report.reason), "setting": f"delivery.clusters.{name}"}
+        _log.warning("a member is not as it should be", **facts, message=report.message)
