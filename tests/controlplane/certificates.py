@@ -84,6 +84,17 @@ class Authority:
         return _openssl("req", *_NEW_KEY, *where, *options)
 
 
+def es256(key: Path, data: bytes) -> bytes:
+    """Sign as a JSON Web Token is signed with a key of P-256: the numbers r and s, 32 bytes each (RFC 7518)."""
+    der = _openssl("dgst", "-sha256", "-sign", str(key), given=data)
+    start, numbers = 2, []  # a DER sequence of two integers, each with its length before it, all below 128
+    for _ in range(2):
+        length = der[start + 1]
+        numbers.append(int.from_bytes(der[start + 2 : start + 2 + length]))
+        start += 2 + length
+    return b"".join(number.to_bytes(32) for number in numbers)
+
+
 def _openssl(*arguments: str, given: bytes = b"") -> bytes:
     program = shutil.which("openssl")
     if program is None:

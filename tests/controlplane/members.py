@@ -9,6 +9,7 @@ find no service account and a deleted namespace stays.
         members[0].kubectl("get", "nodes")
 """
 
+import base64
 import json
 import ssl
 import subprocess
@@ -25,7 +26,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from tests.controlplane import binaries
-from tests.controlplane.certificates import Authority, Certificate
+from tests.controlplane.certificates import Authority, Certificate, es256
 from tests.controlplane.processes import ControlPlaneError, Process, ProcessGroup, ReservedPort, wait_until
 
 _HOST = "127.0.0.1"
@@ -153,6 +154,13 @@ class Member:
     def uid(self) -> str:
         """Return the uid of its namespace kube-system, by which a cluster is known."""
         return str(self.request("GET", "/api/v1/namespaces/kube-system")["metadata"]["uid"])
+
+    def signed_anew(self, token: str, **claims: int) -> str:
+        """Return a service account's token with other claims, signed with the key that its API server believes."""
+        header, payload, _ = token.strip().split(".")
+        changed = json.loads(base64.urlsafe_b64decode(payload + "==")) | claims
+        signed = f"{header}.{_encoded(json.dumps(changed).encode())}"
+        return f"{signed}.{_encoded(es256(self._service_accounts, signed.encode()))}"
 
     def audited(self) -> tuple[dict[str, Any], ...]:
         """Return what the audit log holds, oldest first; empty unless the member was started with `audit`."""
@@ -376,6 +384,10 @@ def _is_healthy(url: str) -> bool:
             return bool(response.status == HTTPStatus.OK)
     except OSError:
         return False
+
+
+def _encoded(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 def _write_json(path: Path, document: object) -> None:

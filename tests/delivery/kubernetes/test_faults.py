@@ -225,6 +225,28 @@ def test_a_token_that_was_renewed_in_its_file_is_read_again(site, write_kubeconf
     well(site.observes())
 
 
+def test_a_token_that_expires_is_asked_to_be_renewed_and_the_new_one_goes_on(site, write_kubeconfig, tmp_path):
+    """The API server itself refuses it, for its age alone: the same claims with later times are let in."""
+    file, good, now = tmp_path / "token", token_of(site, "cluster-admin"), int(clock.wall().timestamp())
+    expired = site.member.signed_anew(good, iat=now - 7200, nbf=now - 7200, exp=now - 3600)
+    file.write_text(site.member.signed_anew(good, iat=now - 7200, nbf=now - 7200, exp=now + 3600))
+    site.delivery = delivery(kubeconfig=write_kubeconfig(cluster_of(site), {"tokenFile": str(file)}))
+    well(site.delivers(site.config_map("a")))
+    log = site.member.folder / "kube-apiserver.log"
+    before, in_use = log.stat().st_size, site.delivery._store.api.connection._open()[0].headers
+    in_use["Authorization"] = f"Bearer {expired}"
+    file.write_text(expired)
+    report = site.delivers(site.config_map("a", key="2"))
+    assert (report.complete, report.reason) == (None, Reason.UNAUTHORIZED)
+    assert "(401), read again a moment ago; renew them" in report.message
+    assert expired not in repr(report)
+    assert b"service account token has expired" in log.read_bytes()[before:]
+    assert site.get("configmap", "a")["data"] == {"key": "value1"}
+    file.write_text(good)
+    well(site.again())
+    assert site.get("configmap", "a")["data"] == {"key": "2"}
+
+
 def test_an_object_that_we_may_not_write_is_said_as_our_rights(site, write_kubeconfig):
     rules = [
         {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["*"]},
