@@ -1,6 +1,6 @@
 """The daemon is killed, or paused for too long, in the middle of its work; what another one finds it finishes.
 
-`RECONCILER_KILLS` says how often it is killed at random moments (12), `RECONCILER_KILLS_SEED` at which ones.
+`RECONCILER_KILLS` says how often it is killed at random moments (20), `RECONCILER_KILLS_SEED` at which ones.
 """
 
 import json
@@ -26,7 +26,7 @@ from tests.controlplane.faults import ApiFaultProxy
 from tests.serving import Served, ended
 from tests.test_article import status_log
 
-KILLS = int(os.environ.get("RECONCILER_KILLS", "12"))
+KILLS = int(os.environ.get("RECONCILER_KILLS", "20"))
 SEED = int(os.environ.get("RECONCILER_KILLS_SEED", "7"))
 APP = "app"
 
