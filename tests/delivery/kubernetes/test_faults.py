@@ -286,9 +286,10 @@ def test_who_acts_as_somebody_else_has_the_rights_of_that_one_alone(site, write_
     site.member.kubectl("create", "clusterrolebinding", name, f"--clusterrole={name}", f"--group={name}")
     well(site.again())
     assert site.get("configmap", "a")["data"] == {"key": "2"}
-    assert site.delivery.describe()["user"] == name
     report = site.delivers(site.secret("b", stringData={"x": "y"}))
     assert (report.reason, f'User "{name}" cannot' in report.message) == (Reason.UNAUTHORIZED, True)
+    mighty = {**admin, "as": name, "as-groups": [name, "system:masters"]}
+    assert delivery(kubeconfig=write_kubeconfig(cluster_of(site), mighty)).describe()["user"] == name
 
 
 # -- which cluster answers
