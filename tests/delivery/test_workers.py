@@ -570,7 +570,7 @@ def test_no_answer_to_some_placements_is_not_said_of_one_that_is_let_in(make: Ma
     fleet.until(lambda: min(member.calls.count(f"answer {one.name}") for one in (WEB, *also)) > 5)
     told = [one.report.reason for one in fleet.outcomes if one.target.placement == OTHER]
     assert told == [Reason.NOT_AVAILABLE]
-    assert member.calls.count("observe others") > 5
+    assert member.calls.count("observe others") > 3  # it is let in between
 
 
 def test_content_that_cannot_be_had_for_one_placement_holds_up_no_other(make: Make) -> None:
