@@ -5,7 +5,9 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+from statistics import median
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,9 +24,15 @@ from tests.test_article import status_log
 pytestmark = pytest.mark.xdist_group("controlplane")
 
 ILL, WELL = "ill", ("well-1", "well-2")
-APP = "members-app"
+APP, ALONE = "members-app", "alone-app"
+TIMEOUT_SECONDS = 3
+"""How long the unwell member is waited for: whoever waited with it would be late by more than the slack."""
+NO_LONGER, NO_LONGER_SLACK = 1.2, 1.5
+"""How much longer than alone the others may take, and the seconds that a busy machine gets beside that."""
+NOTICE_SECONDS, NOTICE_SLACK = 2.0, 1.0
+"""When a member that is well again is asked at the latest, and the seconds that a busy machine gets beside that."""
 RECOVERY_SECONDS = 10.0
-"""Two seconds, one back-off of at most two more, a request's deadline and a pass; the rest is for a busy machine."""
+"""The same for the end of the run: the notice, a pass or two; the rest is for a busy machine."""
 
 
 class Door:
@@ -125,16 +133,23 @@ def door(members, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
         yield Door(tmp_path_factory.mktemp("door"), members[0], members[1], stack)
 
 
+def selector(namespace: str) -> dict[str, str]:
+    return {"group": "", "version": "v1", "kind": "Namespace", "name": namespace}
+
+
 @pytest.fixture(scope="module")
 def fleet(members, door: Door, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """Three members in one stage, a daemon that serves them for all the faults, one after the other."""
     ways = {ILL: door.kubeconfig, **dict(zip(WELL, (members[1].kubeconfig, members[2].kubeconfig), strict=True))}
-    clusters = {name: {"type": "kubernetes", "kubeconfig": str(way), "timeoutSeconds": 1} for name, way in ways.items()}
-    selector = {"group": "", "version": "v1", "kind": "Namespace", "name": APP}
+    common = {"type": "kubernetes", "timeoutSeconds": TIMEOUT_SECONDS}
+    clusters = {name: {**common, "kubeconfig": str(way)} for name, way in ways.items()}
+    of_two = {"placementType": "PickFixed", "clusterNames": list(WELL)}
     files: dict[str, str | None] = {f"clusters/{name}.yaml": manifests.cluster(name, ring="all") for name in ways}
     files |= {
         "resources/namespace.yaml": manifests.namespace(APP),
-        "placements/members.yaml": manifests.placement("members", resourceSelectors=[selector]),
+        "resources/alone.yaml": manifests.namespace(ALONE),
+        "placements/members.yaml": manifests.placement("members", resourceSelectors=[selector(APP)]),
+        "placements/alone.yaml": manifests.placement("alone", resourceSelectors=[selector(ALONE)], policy=of_two),
         "strategies/together.yaml": manifests.strategy(manifests.stage("all", maxConcurrency=3), name="together"),
     }
     fleet = Served(tmp_path_factory.mktemp("fleet"), clusters, files, stageDeadlineSeconds=2)
@@ -142,26 +157,65 @@ def fleet(members, door: Door, tmp_path_factory: pytest.TempPathFactory) -> Iter
         yield fleet
 
 
+def starts(fleet: Served, run: str, placement: str, namespace: str) -> None:
+    """Change eight config maps, and roll that out over all members of the placement at once."""
+    change = {
+        f"resources/{placement}-{number}.yaml": manifests.config_map(run, f"c{number}", namespace)
+        for number in range(8)
+    }
+    fleet.push(run, {**change, f"runs/{run}.yaml": manifests.run(run, placement=placement, strategy="together")})
+
+
+def seconds(fleet: Served, run: str) -> float:
+    """Return how long the two took, by what the daemon logged: from their start until both are available."""
+
+    def moments(words: str) -> list[datetime]:
+        lines = [one for one in fleet.log().splitlines() if f" run='{run}' " in one and " cluster='well-" in one]
+        return [datetime.fromisoformat(line.split("'")[1]) for line in lines if words in line]
+
+    fleet.until(lambda: len(moments("reason='Available'")) == len(WELL), "the log, which comes after the push")
+    return (max(moments("reason='Available'")) - min(moments("event='ClusterStarted'"))).total_seconds()
+
+
+@pytest.fixture(scope="module")
+def alone(fleet: Served) -> float:
+    """How many seconds the two well members take with nobody unwell beside them: the median of three runs."""
+    runs = [f"alone-{number}" for number in range(3)]
+    for run in runs:
+        starts(fleet, run, "alone", ALONE)
+        fleet.until(lambda: f"{run}: succeeded" in status_log(fleet, run), run)  # noqa: B023
+    return median(seconds(fleet, run) for run in runs)
+
+
 @pytest.mark.parametrize("name", FAULTS)
-def test_an_unwell_member_delays_only_itself_is_named_and_is_picked_up_again(members, fleet, door, name):
+def test_an_unwell_member_delays_only_itself_is_named_and_is_picked_up_again(members, fleet, door, alone, name):
     """The two others finish; the run says which cluster, what and since when, and goes on once the fault is gone."""
     fault, run = FAULTS[name], name.replace(" ", "-")
     fault.strikes(door)
-    change = {f"resources/c{number}.yaml": manifests.config_map(run, f"c{number}", APP) for number in range(8)}
-    fleet.push(name, {**change, f"runs/{run}.yaml": manifests.run(run, placement="members", strategy="together")})
+    starts(fleet, run, "members", APP)
     fleet.until(
         lambda: states(recorded(fleet, run)) == {ILL: "Started", **dict.fromkeys(WELL, "Succeeded")}, "the two others"
     )
     fleet.command("wait", run, "--for", "condition=Progressing=False", "--timeout", "20s")
+    fleet.until(lambda: fault.words in fleet.command("describe", "csur", run), "what is wrong")
     says_what_is_wrong(fleet, run, fault)
+    assert seconds(fleet, run) <= NO_LONGER * alone + NO_LONGER_SLACK
     assert values(members[1]) == values(members[2]) == {run}
     assert run not in values(members[0])
+    began = monotonic()
     fault.heals(door)
     healed = monotonic()
     fleet.until(lambda: f"{run}: succeeded" in status_log(fleet, run), "the recovery")
     assert monotonic() - healed < RECOVERY_SECONDS
+    assert let_through(door, began) - healed <= NOTICE_SECONDS + NOTICE_SLACK
     assert values(members[0]) == {run}
     fleet.command("replay", run)
+
+
+def let_through(door: Door, since: float) -> float:
+    """Return when the first request since then came that the member took."""
+    exchanges = (*door.api.exchanges, *door.renewed.exchanges)
+    return min(one.at for one in exchanges if one.at >= since and one.status in (200, 201))
 
 
 def recorded(fleet: Served, run: str) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from http.client import HTTPException, HTTPResponse, HTTPSConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
+from reconciler.clock import monotonic
 from tests.controlplane.members import Member
 from tests.controlplane.processes import ReservedPort
 
@@ -299,12 +300,13 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exchange:
-    """One request that arrived, and the status it was answered with (0: no answer reached the client)."""
+    """One request that arrived, when (monotonic), and the status that answered it (0: none reached the client)."""
 
     method: str
     path: str
     headers: Mapping[str, str] = field(repr=False)
     status: int
+    at: float
 
 
 class ApiFaultProxy:
@@ -431,14 +433,14 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
 
     def _handle(self) -> None:
-        proxy = self.server.proxy
+        proxy, at = self.server.proxy, monotonic()
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         answer = proxy.take_answer(self.command, self.path)
         if answer and not answer.lost:
             status = self._give(answer)
         else:
             status = self._hand_on(proxy, body, lost=answer is not None)
-        proxy.note(Exchange(method=self.command, path=self.path, headers=dict(self.headers), status=status))
+        proxy.note(Exchange(method=self.command, path=self.path, headers=dict(self.headers), status=status, at=at))
 
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _handle  # noqa: N815
 
