@@ -541,16 +541,16 @@ class KubernetesStore:
         return label in self._known_labels()
 
     def missing(self, placement: Key, inventory: Inventory) -> tuple[str, ...]:
-        """Return which objects of an inventory are not on the member."""
+        """Return which objects of an inventory are not on the member; of what we may not read nothing is said."""
         call = Call(placement, until=monotonic() + self._settings.step_seconds)
         there = self._labelled(call, [(key, "") for key in inventory.objects])
         unseen = [key for key in inventory.objects if key not in there]
         results = self._each(call, unseen, lambda key: self._look_for(call, key))
-        return tuple(result.object for result in results)
+        return tuple(result.object for result in results if result.reason is not Reason.UNAUTHORIZED)
 
     def _look_for(self, call: Call, key: Key) -> None:
         resource = self._locate(call, key, "")
-        if self.api.get(path_of(resource, key.namespace, key.name), metadata_only=True) is None:
+        if self._read(key, path_of(resource, key.namespace, key.name), metadata_only=True) is None:
             raise Unwell(Reason.INCOMPLETE, f"{key} is missing")
 
     # -- many at once

@@ -269,6 +269,17 @@ def test_an_object_that_we_may_not_write_is_said_as_our_rights(site, write_kubec
     assert site.names("configmap") == {"a"}
 
 
+def test_what_we_may_not_read_is_neither_missing_nor_the_end_of_what_is_told(site, write_kubeconfig):
+    site.delivers(site.config_map("a"), site.secret("b", stringData={"x": "y"}))
+    site.kubectl("delete", "configmap/a", "secret/b")
+    readable = ("--verb=get,list", "--resource=configmaps,namespaces")
+    site.member.kubectl("create", "clusterrole", site.namespace, *readable)
+    user = {"token": token_of(site, site.namespace)}
+    told = delivery(kubeconfig=write_kubeconfig(cluster_of(site), user)).describe()
+    assert told["reachable"] is True
+    assert told["missing"][str(site.placement)] == (f"ConfigMap {site.namespace}/a",)
+
+
 def test_who_acts_as_somebody_else_has_the_rights_of_that_one_alone(site, write_kubeconfig):
     """Also where the credentials are an administrator's; and it is that one whom the member names."""
     well(site.delivers(site.config_map("a")))  # as administrator, who makes the namespace of the inventories
