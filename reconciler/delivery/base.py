@@ -209,6 +209,10 @@ def differences(wanted: Any, found: Any, path: str = "") -> Iterator[str]:
 # -- what a backend brings -----------------------------------------------------------------------------------------
 
 
+Strange = tuple[str, ...] | ObjectResult
+"""At which paths an object that is nobody's differs, or why that cannot be told."""
+
+
 class Store(Protocol):
     """What only the backend can do, step by step.
 
@@ -244,8 +248,11 @@ class Store(Protocol):
     def release_objects(self, keys: tuple[Key, ...], check_fence: Callable[[], None]) -> tuple[ObjectResult, ...]:
         """Take our mark off the objects, calling `check_fence` before each; what is in them stays as it is."""
 
-    def strangers(self, objects: tuple[Body, ...]) -> Mapping[Key, tuple[str, ...]]:
-        """Return which of these objects, that no inventory lists, are there already, and at which paths they differ."""
+    def strangers(self, objects: tuple[Body, ...]) -> Mapping[Key, Strange]:
+        """Return which of these objects, that no inventory lists, are there already, and at which paths they differ.
+
+        One of which that cannot be told is among them, with the reason: nobody may take it for ours meanwhile.
+        """
 
     def look_at(self, objects: tuple[Body, ...]) -> tuple[ObjectResult, ...]:
         """Tell which are missing or changed (INCOMPLETE) or not healthy yet (NOT_AVAILABLE)."""
@@ -372,8 +379,8 @@ class FencedDelivery:
             return {}
         listed = {*(before.objects if before else ()), *others}
         found = self._store.strangers(tuple(body for body in content.objects if key_of(body) not in listed))
-        refusals = ((key, not_ours(rule, paths)) for key, paths in found.items())
-        return {key: _conflict(key, message) for key, message in refusals if message}
+        refusals = {key: _refusal(key, rule, what) for key, what in found.items()}
+        return {key: refusal for key, refusal in refusals.items() if refusal is not None}
 
     def _settled(self, placement: Key, found: Held, content: Content, fence: Fence) -> Report | None:
         """Return the report when everything is there under this very fence already, so that nothing is written."""
@@ -550,6 +557,13 @@ def _conflicts(placement: Key, content: Content, others: Mapping[Key, Key]) -> d
         for key in keys
         if key in others
     }
+
+
+def _refusal(key: Key, rule: str, what: Strange) -> ObjectResult | None:
+    if isinstance(what, ObjectResult):
+        return what
+    message = not_ours(rule, what)
+    return _conflict(key, message) if message else None
 
 
 def not_ours(rule: str, paths: tuple[str, ...]) -> str:

@@ -1,22 +1,20 @@
 """The workers: they keep at what is wanted of the members and hand in what changed; they decide nothing.
 
 The daemon says with `want` everything that is wanted now, and drains `take` when it is woken. Each cluster is
-called by one thread at a time, so that a slow member delays only itself. A cluster that lets nobody in is knocked at
-by one of its jobs, for all of them. What is wanted, and when to stop wanting it, is the plan's business; what happens
-on a member is the backend's.
+called by one thread at a time, so that a slow member delays only itself. What is wanted, and when to stop wanting it,
+is the plan's business; what happens on a member is the backend's.
 """
 
 import random
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from threading import Condition, Thread
-from typing import TypeGuard
 
 import structlog
 
 from reconciler.clock import Clock, monotonic
-from reconciler.core.actions import Action, Content, Deliver, Fence, Observe, Outcome, Reason, Report, Target, Withdraw
+from reconciler.core.actions import Action, Content, Deliver, Fence, Observe, Outcome, Reason, Report, Withdraw
 from reconciler.core.model import Key
 from reconciler.delivery.base import Delivery, answered
 from reconciler.redact import line
@@ -26,8 +24,8 @@ LONGEST_PAUSE_SECONDS = 60.0
 LONGEST_KNOCK_SECONDS = 2.0
 """The same where a member lets nobody in: a knock costs it a request or two, and its coming back is to be noticed."""
 MAX_WORKERS = 64
-_KNOCKING = 1 / 4
-"""Of the workers at most so many are at members that let nobody in, each of which may hold one until its deadline."""
+_KNOCKING = 0.25
+"""Of the workers, the share that knocks at members that let nobody in: most of the time they are held for nothing."""
 
 _NOT_LET_IN = frozenset({Reason.UNREACHABLE, Reason.UNAUTHORIZED, Reason.NOT_CONFIGURED})
 
@@ -81,11 +79,6 @@ def _guarded(action: Action, call: Callable[[], Report]) -> Report:
 _Name = tuple[Key, str]
 
 
-def _lets_nobody_in(report: Report | None) -> TypeGuard[Report]:
-    """Tell whether a report says that the cluster itself, whatever it is asked for, lets nobody in."""
-    return report is not None and not report.object and report.reason in _NOT_LET_IN
-
-
 @dataclass(slots=True, kw_only=True)
 class _Job:
     """One intent being carried out on one cluster; changed only under the workers' lock."""
@@ -113,15 +106,6 @@ class _Job:
             return Observe(target=action.target, snapshot_index=action.snapshot_index, hash=action.hash)
         return action
 
-    @property
-    def misfortune(self) -> int:
-        """How unlikely it is to be let in: 0 for what last was, 1 for what never tried, 2 for what last was not."""
-        return 1 if self.told is None else 2 * _lets_nobody_in(self.told)
-
-    def has_not_told_of(self, reason: Reason) -> bool:
-        """Tell whether it still has to be said that the cluster lets nobody in, for this reason."""
-        return not self.ended and not (_lets_nobody_in(self.told) and self.told.reason is reason)
-
     def asked_for(self, action: Action, now: float) -> None:
         """Take over what the plan now says of the same intent."""
         if isinstance(action, Deliver) and not isinstance(self.action, Deliver):
@@ -134,67 +118,45 @@ class _Job:
             self.told = None
             self.due = now + LOOK_SECONDS
 
-    def settle(self, report: Report, *, hash_wanted: str | None, now: float, look: float, took: float = 0.0) -> bool:
-        """Take in a report, and how many seconds its call took; return whether all is well, so that no back-off is due.
-
-        All is well once it has ended, or while only looks are left, the next of which it sets.
-        """
+    def settle(
+        self,
+        report: Report,
+        *,
+        hash_wanted: str | None,
+        now: float,
+        look: float,
+        jitter: "_Jitter",
+        took: float = 0.0,
+    ) -> None:
+        """Decide from a report, and from how many seconds the call took, whether and when to call again."""
         looked, self.called = self.looking, True
         self.looking = report.complete is not None and report.complete == hash_wanted
         self.ended = report.reason is Reason.WITHDRAWN or (self.looking and report.healthy)
-        if not (self.looking or self.ended):
-            return False
-        self.failures = 0
-        self.due = now + (max(look, took) if looked else look)  # a long look is followed by as long a rest
-        return True
+        if self.looking or self.ended:
+            self.failures = 0
+            self.due = now + (max(look, took) if looked else look)  # a long look is followed by as long a rest
+            return
+        self.due = now + max(self._pause(report, jitter, took), report.pause_seconds)
+        self.failures += 1
 
+    def _pause(self, report: Report, jitter: "_Jitter", took: float) -> float:
+        if not _lets_nobody_in(report):
+            return jitter(pause_ceiling(self.failures))
+        # a thread rests as long as it was held, but never so long that the member's coming back is seen late
+        return max(jitter(pause_ceiling(self.failures, LONGEST_KNOCK_SECONDS)), min(took, LONGEST_KNOCK_SECONDS))
 
-# -- one cluster -------------------------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True, kw_only=True)
-class _Breaker:
-    """A cluster that lets nobody in, until one of its jobs, tried when `due`, is let in; changed under the lock.
-
-    `turned_away` are the jobs that tried since it last let one in, `words` the last report that is true of all of them.
-    """
-
-    due: float = 0.0
-    failures: int = 0
-    turned_away: set[_Name] = field(default_factory=set)
-    words: Report | None = None
-
-    def turns_away(self, name: _Name, report: Report) -> None:
-        """Take in what one job met with.
-
-        No answer may be the trouble of that job alone, as where a webhook hangs; what two met with is the cluster's.
-        """
-        self.turned_away.add(name)
-        may_be_its_own = report.reason is Reason.UNREACHABLE and not report.pause_seconds
-        if len(self.turned_away) > 1 or not may_be_its_own:
-            self.words = report
-
-
-# -- pauses ------------------------------------------------------------------------------------------------------------
 
 _Jitter = Callable[[float], float]
+
+
+def _lets_nobody_in(report: Report) -> bool:
+    """Tell whether a report is about the whole member: it did not answer, or not us."""
+    return not report.object and report.reason in _NOT_LET_IN
 
 
 def pause_ceiling(failures: int, longest: float = LONGEST_PAUSE_SECONDS) -> float:
     """Return the longest pause, in seconds, after so many failures before this one: 1, 2, 4 … `longest`."""
     return min(longest, 2.0 ** min(failures, 10))
-
-
-def pause_after(report: Report, failures: int, took: float, jitter: _Jitter) -> float:
-    """Return how many seconds to wait before the next try, after so many failures before this one.
-
-    `took` is how long the call held its thread, in seconds.
-    """
-    if not _lets_nobody_in(report):
-        return max(jitter(pause_ceiling(failures)), report.pause_seconds)
-    # a thread rests as long as it was held, but never so long that the member's coming back is seen late
-    pause = max(jitter(pause_ceiling(failures, LONGEST_KNOCK_SECONDS)), min(took, LONGEST_KNOCK_SECONDS))
-    return max(pause, report.pause_seconds)
 
 
 def full_jitter(ceiling: float) -> float:
@@ -210,7 +172,7 @@ class Workers:
 
     `deliveries` gives a cluster's delivery (None: not configured), `content` what an action's hash stands for, `fence`
     the fence of an intent's `seq`; they are called from the workers' threads. `on_outcome` is told, from such a thread
-    or within `want`, and with no lock held, that there is something to `take`.
+    and with no lock held, that there is something to `take`.
     """
 
     def __init__(
@@ -230,8 +192,8 @@ class Workers:
         self._look, self._max_workers, self._jitter = look_seconds, max_workers, jitter
         self._changed = Condition()
         self._jobs: dict[_Name, _Job] = {}
-        self._breakers: dict[str, _Breaker] = {}
         self._busy: set[str] = set()
+        self._shut: set[str] = set()
         self._outcomes: list[tuple[_Job, Outcome]] = []
         self._dispatcher: Thread | None = None
         self._closing = False
@@ -249,13 +211,8 @@ class Workers:
                     job.asked_for(action, now)
                 else:
                     self._jobs[name] = _Job(action=action, due=now)
-            for cluster in self._breakers.keys() - {job.cluster for job in self._jobs.values() if not job.ended}:
-                del self._breakers[cluster]
-            told = self._hand_in_for_waiting()
             self._start_dispatcher()
             self._changed.notify_all()
-        if told:
-            self._wake()
 
     def take(self) -> tuple[Outcome, ...]:
         """Return the outcomes since the last call, oldest first."""
@@ -268,23 +225,18 @@ class Workers:
     def poke_all(self) -> None:
         """Try everything again now, whatever its pause: something changed that may help."""
         with self._changed:
-            self._try_all_now()
+            for job in self._jobs.values():
+                job.called, job.due = False, monotonic()
+            self._changed.notify_all()
 
     def tell_again(self) -> None:
         """Hand in every job's next report even if it is nothing new: what was taken did not get recorded."""
         with self._changed:
             for job in self._jobs.values():
                 job.told = None
-                job.ended = job.ended_and_taken = False
-            self._try_all_now()
-
-    def _try_all_now(self) -> None:
-        now = monotonic()
-        for job in self._jobs.values():
-            job.due = now
-        for breaker in self._breakers.values():
-            breaker.due = now
-        self._changed.notify_all()
+                job.called = job.ended = job.ended_and_taken = False
+                job.due = monotonic()
+            self._changed.notify_all()
 
     def idle(self) -> bool:
         """Tell whether nothing is being called, nothing is due, and no outcome waits to be taken.
@@ -293,7 +245,7 @@ class Workers:
         """
         with self._changed:
             now = monotonic()
-            queued = any(not job.ended and (not job.called or self._due(job) <= now) for job in self._jobs.values())
+            queued = any(not job.ended and (not job.called or self._is_next(job, now)) for job in self._jobs.values())
             return not (self._busy or self._outcomes or queued)
 
     def is_calling(self) -> bool:
@@ -326,8 +278,8 @@ class Workers:
     def _ready(self, now: float) -> list[tuple[_Name, _Job]]:
         """Return the jobs to start, longest due first, one per free cluster, as many as there is room for."""
         due = sorted(
-            (one for one in self._jobs.items() if not one[1].ended and self._due(one[1]) <= now),
-            key=lambda one: self._rank(*one),
+            ((name, job) for name, job in self._jobs.items() if not job.ended and job.due <= now),
+            key=lambda one: one[1].due,
         )
         first: dict[str, tuple[_Name, _Job]] = {}
         for name, job in due:
@@ -335,34 +287,25 @@ class Workers:
                 first.setdefault(job.cluster, (name, job))
         return self._fitting(first.values())
 
+    def _is_next(self, job: _Job, now: float) -> bool:
+        """Tell whether a job is due that need not wait for its turn to knock."""
+        return job.due <= now and job.cluster not in self._shut
+
     def _fitting(self, ready: Iterable[tuple[_Name, _Job]]) -> list[tuple[_Name, _Job]]:
         """Return those for whom there is room; those that only knock leave most of it to the others."""
         room = self._max_workers - len(self._busy)
-        room_to_knock = max(1, int(_KNOCKING * self._max_workers)) - len(self._busy & self._breakers.keys())
+        room_to_knock = max(1, int(_KNOCKING * self._max_workers)) - len(self._busy & self._shut)
         fitting: list[tuple[_Name, _Job]] = []
         for name, job in ready:
-            knocks = job.cluster in self._breakers
+            knocks = job.cluster in self._shut
             if len(fitting) < room and (room_to_knock > 0 or not knocks):
                 room_to_knock -= knocks
                 fitting.append((name, job))
         return fitting
 
-    def _due(self, job: _Job) -> float:
-        breaker = self._breakers.get(job.cluster)
-        if breaker is None:
-            return job.due
-        return breaker.due if job.looking else max(breaker.due, job.due)  # whose content is there is a good one to try
-
-    def _rank(self, name: _Name, job: _Job) -> tuple[float, bool, int, float]:
-        """Return what sorts the jobs: those of a cluster that lets nobody in begin with the one most likely let in."""
-        breaker = self._breakers.get(job.cluster)
-        if breaker is None:
-            return job.due, False, 0, job.due
-        return breaker.due, name in breaker.turned_away, job.misfortune, job.due
-
     def _until_next(self, now: float) -> float | None:
         """Return the seconds until something comes due that is not waiting for a call to end (which wakes us)."""
-        waiting = (self._due(job) for job in self._jobs.values() if not job.ended and job.cluster not in self._busy)
+        waiting = (job.due for job in self._jobs.values() if not job.ended and job.cluster not in self._busy)
         soonest = min((due for due in waiting if due > now), default=None)
         return None if soonest is None else soonest - now
 
@@ -372,7 +315,7 @@ class Workers:
             Thread(target=self._work, args=(name, job), name=f"member {job.cluster}", daemon=True).start()
         except RuntimeError:  # the system has no thread left; there may be one later
             _log.exception("no thread for a member", cluster=job.cluster)
-            job.due = self._breakers.get(job.cluster, job).due = now + self._look
+            job.due = now + self._look
             self._busy.discard(job.cluster)
 
     # -- a member's thread
@@ -381,62 +324,34 @@ class Workers:
         began = monotonic()
         with self._changed:
             action = job.next_action
-        report, asked = self._ask(job, action)
+        report = _guarded(action, lambda: self._report(job, action))
         with self._changed:
-            self._settle(name, job, action, report, took=monotonic() - began, asked=asked)
-            told = self._hand_in(job, action.target, report)
-            told = self._hand_in_for_waiting() or told
+            told = self._hand_in(job, action, report, began)
             self._busy.discard(name[1])
             self._changed.notify_all()
         if told:
             self._wake()
 
-    def _ask(self, job: _Job, action: Action) -> tuple[Report, bool]:
-        """Return the report, and whether it is the cluster's: False where our own side was not ready to ask it."""
-        asked = False
+    def _report(self, job: _Job, action: Action) -> Report:
+        delivery = self._deliveries(action.target.cluster)
+        if delivery is None or isinstance(action, Withdraw):
+            return ask(action, delivery, None, self._fence(action.target.seq))
+        if job.content is None:
+            job.content = self._content(action)
+        return ask(action, delivery, job.content, self._fence(action.target.seq))
 
-        def call() -> Report:
-            nonlocal asked
-            delivery = self._deliveries(action.target.cluster)
-            if delivery is not None and not isinstance(action, Withdraw) and job.content is None:
-                job.content = self._content(action)
-            fence = self._fence(action.target.seq)
-            asked = True
-            return ask(action, delivery, job.content, fence)
-
-        return _guarded(action, call), asked
-
-    def _settle(self, name: _Name, job: _Job, action: Action, report: Report, *, took: float, asked: bool) -> None:
-        """Decide when to call again; what lets nobody in is backed off from as one cluster, all else job by job."""
-        if asked and _lets_nobody_in(report):
-            self._breakers.setdefault(job.cluster, _Breaker()).turns_away(name, report)
-        elif asked:
-            self._breakers.pop(job.cluster, None)
+    def _hand_in(self, job: _Job, action: Action, report: Report, began: float) -> bool:
+        """Settle the job and queue the report if it says anything new; return whether it does."""
         wanted = None if isinstance(action, Withdraw) else action.hash
         now = monotonic()
-        if not job.settle(report, hash_wanted=wanted, now=now, look=self._look, took=took):
-            tried = self._breakers.get(job.cluster, job) if asked else job
-            job.due = tried.due = now + pause_after(report, tried.failures, took, self._jitter)
-            tried.failures += 1
-
-    def _hand_in(self, job: _Job, target: Target, report: Report) -> bool:
-        """Queue the report if it says anything new; return whether it does."""
+        job.settle(report, hash_wanted=wanted, now=now, look=self._look, jitter=self._jitter, took=now - began)
+        (self._shut.add if _lets_nobody_in(report) else self._shut.discard)(job.cluster)
         if report == job.told:
             return False
         job.told = report
-        self._outcomes.append((job, Outcome(target=target, report=report, observed_at=self._clock.now())))
+        outcome = Outcome(target=action.target, report=report, observed_at=self._clock.now())
+        self._outcomes.append((job, outcome))
         return True
-
-    def _hand_in_for_waiting(self) -> bool:
-        """Say of every job that waits for its cluster, once, why it does, in the words of the one that tried."""
-        told = False
-        words = {cluster: one.words for cluster, one in self._breakers.items() if one.words is not None}
-        for job in self._jobs.values() if words else ():
-            report = words.get(job.cluster)
-            if report is not None and job.has_not_told_of(report.reason):
-                job.called = True  # as good as: a call would have come to the same
-                told = self._hand_in(job, job.action.target, report) or told
-        return told
 
     def _wake(self) -> None:
         try:

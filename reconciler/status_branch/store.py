@@ -32,7 +32,7 @@ from reconciler.core.status import FORMAT, ClusterFacts, PlacementState, Record,
 from reconciler.documents import yaml
 from reconciler.status_branch import dashboard, layout
 
-_REMEMBERED = 4096
+_REMEMBERED = 10_000
 """Of how many clusters the text is remembered."""
 
 

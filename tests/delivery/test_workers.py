@@ -26,10 +26,10 @@ from reconciler.core.actions import (
 from reconciler.core.model import Key
 from reconciler.delivery import workers
 from reconciler.delivery.base import Delivery
-from reconciler.delivery.workers import Workers, carry_out, full_jitter, pause_after, pause_ceiling
+from reconciler.delivery.workers import Workers, carry_out, full_jitter, pause_ceiling
 from reconciler.errors import PermanentError, TemporaryError
 from tests.awkward import Awkward
-from tests.delivery.benches import NEW, OLD, OTHER, TEAM, WEB, config_map, content, fence, held_by
+from tests.delivery.benches import NEW, OLD, OTHER, WEB, config_map, content, fence, held_by
 
 CONTENTS = {one.hash: one for one in (OLD, NEW, content("others", config_map("others")))}
 LONG = 20.0
@@ -215,18 +215,22 @@ def test_what_a_member_refuses_is_tried_with_longer_and_longer_pauses(make: Make
 
 
 @pytest.mark.parametrize(("took", "pause"), [(1.5, 1.5), (10.0, 2.0)], ids=["a knock", "a request"])
-def test_a_call_that_hung_is_followed_by_a_pause_as_long_as_it_within_the_longest(took: float, pause: float) -> None:
+def test_a_call_that_hung_is_followed_by_a_pause_as_long_as_it_within_the_longest(
+    make: Make, took: float, pause: float
+) -> None:
     """A member that hung for ten seconds was left alone for ten more, and its coming back was seen that late."""
     report = Report(complete=None, reason=Reason.UNREACHABLE)
-    assert pause_after(report, failures=0, took=took, jitter=lambda _: 0.0) == pause
+    job = workers._Job(action=deliver(), due=0.0)
+    job.settle(report, hash_wanted="old", now=100.0, look=1.0, jitter=lambda _: 0.0, took=took)
+    assert job.due == 100.0 + pause
 
 
-def test_a_look_that_takes_long_is_followed_by_a_rest_as_long_as_it_and_a_delivery_is_not() -> None:
+def test_a_look_that_takes_long_is_followed_by_a_rest_as_long_as_it_and_a_delivery_is_not(make: Make) -> None:
     """However much there is to look at, a member is asked for half of the time at most."""
     report = Report(complete="old", reason=Reason.NOT_AVAILABLE)
     job = workers._Job(action=deliver(), due=0.0)
     for due in (101.0, 110.0):  # the delivery, then a look
-        job.settle(report, hash_wanted="old", now=100.0, look=1.0, took=10.0)
+        job.settle(report, hash_wanted="old", now=100.0, look=1.0, jitter=lambda ceiling: ceiling, took=10.0)
         assert job.due == due
 
 
@@ -464,139 +468,6 @@ def test_the_calls_of_one_cluster_come_one_after_the_other(make: Make) -> None:
     member.door.set()
     fleet.is_told(2)
     assert member.most_inside == 1
-
-
-# -- a cluster that lets nobody in
-
-
-def placements(count: int) -> list[Key]:
-    return [replace(WEB, name=f"web-{number}") for number in range(count)]
-
-
-def withdrawals(count: int) -> list[Action]:
-    return [Withdraw(target=target(placement=placement)) for placement in placements(count)]
-
-
-def test_the_placements_of_a_silent_member_wait_for_one_attempt_and_each_says_why(make: Make) -> None:
-    """Fifty placements knocked at a dead member fifty times as often as one; now each waits for whoever tries."""
-    member = Awkward()
-    member.falls_silent()
-    fleet = make(pause=3600, member1=member)
-    fleet.workers.want(withdrawals(50))
-    fleet.is_told(1)
-    fleet.workers.poke_all()
-    fleet.is_told(50)
-    assert len(member.calls) == 2
-    assert {(one.report.reason, one.report.message) for one in fleet.outcomes} == {(Reason.UNREACHABLE, "no answer")}
-    assert {one.target.placement for one in fleet.outcomes} == {*placements(50)}
-    fleet.is_idle()
-    member.heals()
-    fleet.workers.poke_all()
-    fleet.is_told(100)
-    assert {one.target.placement for one in fleet.outcomes[50:]} == {*placements(50)}
-    assert {one.report.reason for one in fleet.outcomes[50:]} == {Reason.WITHDRAWN}
-
-
-def test_the_pauses_of_a_silent_member_are_its_own_whichever_job_tries(make: Make) -> None:
-    member = Awkward()
-    member.falls_silent()
-    fleet = make(member1=member)
-    fleet.workers.want(withdrawals(4))
-    fleet.until(lambda: len(fleet.pauses) >= 8)
-    assert fleet.pauses[:8] == [1, 2, 2, 2, 2, 2, 2, 2]
-    assert fleet.told() == [("member1", 1, Reason.UNREACHABLE)] * 4
-
-
-def test_everything_is_told_again_of_a_silent_member_too(make: Make) -> None:
-    member = Awkward()
-    member.falls_silent()
-    fleet = make(pause=3600, member1=member)
-    fleet.workers.want(withdrawals(3))
-    fleet.is_told(1)
-    fleet.workers.poke_all()
-    fleet.is_told(3)
-    fleet.workers.tell_again()
-    fleet.is_told(6)
-    assert {one.target.placement for one in fleet.outcomes[3:]} == {*placements(3)}
-    assert len(member.calls) == 3
-
-
-class Answers(Awkward):
-    """A member that answers every delivery of a placement with the same report, and all else as usual."""
-
-    def __init__(self, report: Report, *answered: Key) -> None:
-        super().__init__()
-        self.report, self.answered = report, answered
-
-    def deliver(self, placement: Key, content: Content, fence: Fence, *, allow_co_ownership: bool = False) -> Report:
-        if placement not in self.answered:
-            return super().deliver(placement, content, fence, allow_co_ownership=allow_co_ownership)
-        self.calls.append(f"answer {placement.name}")
-        return self.report
-
-
-@pytest.mark.parametrize(
-    "report",
-    [
-        Report(complete=None, reason=Reason.UNAUTHORIZED, message="renew the credentials"),
-        Report(complete=None, reason=Reason.UNREACHABLE, message="asks for a pause", pause_seconds=3600),
-    ],
-    ids=["it does not know us", "it asks for a pause"],
-)
-def test_what_one_job_learns_of_the_whole_member_is_said_of_all_at_once_and_of_later_ones(
-    make: Make, report: Report
-) -> None:
-    member = Answers(report, *placements(3))
-    wanted = [deliver(placement=placement) for placement in placements(3)]
-    fleet = make(pause=3600, member1=member)
-    fleet.workers.want(wanted[:2])
-    fleet.is_told(2)
-    fleet.workers.want(wanted)
-    fleet.is_told(3)
-    assert {one.target.placement: one.report for one in fleet.outcomes} == dict.fromkeys(placements(3), report)
-    assert len(member.calls) == 1
-
-
-@pytest.mark.parametrize("also", [(), (TEAM,)], ids=["one", "two"])
-def test_no_answer_to_some_placements_is_not_said_of_one_that_is_let_in(make: Make, also: tuple[Key, ...]) -> None:
-    """A webhook that hangs for some objects is no silent member: the report would go back and forth for ever."""
-    member = Answers(Report(complete=None, reason=Reason.UNREACHABLE, message="no answer in time"), WEB, *also)
-    member.becomes_unavailable()
-    fleet = make(member1=member)
-    well = deliver(wanted="others", placement=OTHER)
-    fleet.workers.want([well])
-    fleet.is_told(1)
-    fleet.workers.want([well, *(deliver(placement=one) for one in (WEB, *also))])
-    fleet.until(lambda: min(member.calls.count(f"answer {one.name}") for one in (WEB, *also)) > 5)
-    told = [one.report.reason for one in fleet.outcomes if one.target.placement == OTHER]
-    assert told == [Reason.NOT_AVAILABLE]
-    assert member.calls.count("observe others") > 3  # it is let in between
-
-
-def test_content_that_cannot_be_had_for_one_placement_holds_up_no_other(make: Make) -> None:
-    fleet = make(pause=3600, member1=Awkward())
-    with capture_logs():
-        fleet.workers.want([deliver(wanted="lost"), deliver(wanted="others", placement=OTHER)])
-        fleet.is_told(2)
-    assert [one.report.reason for one in fleet.outcomes] == [Reason.UNREACHABLE, Reason.AVAILABLE]
-
-
-def test_content_that_cannot_be_had_says_nothing_of_whether_the_member_is_back(make: Make) -> None:
-    """The one that cannot even try leaves it to the next to try."""
-    member = Awkward()
-    member.falls_silent()
-    fleet = make(pause=3600, member1=member)
-    fleet.workers.want([deliver()])
-    fleet.is_told(1)
-    member.heals()
-    with capture_logs():
-        fleet.workers.want([deliver(), deliver(wanted="lost", placement=OTHER)])
-        fleet.workers.poke_all()
-        fleet.is_told(3)
-    assert [(one.target.placement, one.report.reason) for one in fleet.outcomes[1:]] == [
-        (OTHER, Reason.UNREACHABLE),
-        (WEB, Reason.AVAILABLE),
-    ]
 
 
 class BlackHole(Held):

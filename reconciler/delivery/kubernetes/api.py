@@ -69,7 +69,7 @@ class Api:
         try:
             answer = self.connection.request("GET", path, query={"limit": str(_PAGE)}, accept=_NAMES)
             page = self.body_of(answer, f"GET {path}")
-        except PermanentError:
+        except (Unauthorized, PermanentError):  # rights to read one by one do not have to cover a list
             return None
         if page["metadata"].get("continue"):
             return None

@@ -11,7 +11,7 @@ from reconciler import effects
 from reconciler.clock import monotonic
 from reconciler.core.actions import Content, Fence, ObjectResult, Reason, Report
 from reconciler.core.model import Body, Key
-from reconciler.delivery.base import FencedDelivery, Halt, Held, Inventory, Unlisted, answered
+from reconciler.delivery.base import FencedDelivery, Halt, Held, Inventory, Strange, Unlisted, answered
 from reconciler.delivery.kubernetes.api import Api, encoded, failure
 from reconciler.delivery.kubernetes.connection import Connection
 from reconciler.delivery.kubernetes.settings import MemberSettings
@@ -166,7 +166,7 @@ class _Bound:
     def release_objects(self, keys: tuple[Key, ...], check_fence: Callable[[], None]) -> tuple[ObjectResult, ...]:
         return self._store.release_objects(self._call, keys, check_fence)
 
-    def strangers(self, objects: tuple[Body, ...]) -> Mapping[Key, tuple[str, ...]]:
+    def strangers(self, objects: tuple[Body, ...]) -> Mapping[Key, Strange]:
         return self._store.strangers(self._call, objects)
 
     def look_at(self, objects: tuple[Body, ...]) -> tuple[ObjectResult, ...]:
@@ -258,7 +258,7 @@ class _Identity:
 def _write(file: Path, text: str) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_suffix(".partial")
+        partial = file.with_name(f"{file.name}.partial")
         partial.write_text(f"{text}\n", encoding="ascii")
         partial.replace(file)
     except OSError as error:

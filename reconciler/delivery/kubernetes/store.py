@@ -16,7 +16,7 @@ from reconciler import effects
 from reconciler.clock import monotonic, sleep
 from reconciler.core.actions import ApplyOptions, ObjectResult, Reason
 from reconciler.core.model import Body, Key
-from reconciler.delivery.base import FENCE_TRUST_SECONDS, Held, Inventory, key_of, not_ours
+from reconciler.delivery.base import FENCE_TRUST_SECONDS, Held, Inventory, Strange, key_of, not_ours
 from reconciler.delivery.health import health
 from reconciler.delivery.kubernetes import fields, inventories, manifests, names
 from reconciler.delivery.kubernetes.api import Api, encoded, failure
@@ -72,41 +72,18 @@ class Call:
         self.seen: dict[Key, Body] = {}
         self._lock = threading.Lock()
         self._troubles = 0
-        self._met: dict[Key, ServerTrouble | None] = {}
 
     def check(self) -> None:
         """Raise TemporaryError when the time is over."""
         if monotonic() >= self.until:
             raise TemporaryError("the member is slow: the time for one delivery is over, the next try goes on with it")
 
-    def asks(self, key: Key) -> None:
-        """Note that the member is asked about an object, and errs in nothing until `note` says otherwise."""
-        with self._lock:
-            self._met[key] = None
-
-    def leaves(self, key: Key) -> None:
-        """Note that an object is as it is wanted, so that the member is not asked to write it."""
-        with self._lock:
-            self._met.pop(key, None)
-
-    def note(self, key: Key, trouble: ServerTrouble) -> None:
+    def note(self, trouble: ServerTrouble) -> None:
         """Count an error of the member's own; raises TemporaryError when there are too many to be an object's fault."""
         with self._lock:
             self._troubles += 1
-            self._met[key] = trouble
             if self._troubles > _MOST_TROUBLES:
                 raise TemporaryError(f"{_MOST_TROUBLES} objects failed at the member, the last: {trouble}") from trouble
-
-    def told(self, results: Iterable[ObjectResult]) -> tuple[ObjectResult, ...]:
-        """Return the results; raises TemporaryError where every object met with an error of the member's own.
-
-        However few they are, it is the member that is unwell then, and it is tried again as soon as a silent one.
-        """
-        with self._lock:
-            troubles = [trouble for trouble in self._met.values() if trouble is not None]
-            if troubles and len(troubles) == len(self._met):
-                raise TemporaryError(f"no object got through to the member: {troubles[-1]}") from troubles[-1]
-        return tuple(results)
 
 
 class KubernetesStore:
@@ -209,7 +186,7 @@ class KubernetesStore:
             unwell_now = self._each(call, wave, partial(self._apply, call, known, check))
             self._await_kinds(call, _well(wave, unwell_now), [body for later in waves[number + 1 :] for body in later])
             results += unwell_now
-        return call.told(results)
+        return tuple(results)
 
     def _known(self, call: Call, objects: Sequence[Body]) -> dict[Key, Body | None]:
         """Return what the member has of the objects that were listed: many of a kind by a list, the first of the rest.
@@ -244,7 +221,7 @@ class KubernetesStore:
             if not fields.is_as_sent(sent, live):
                 return self._patch_ours(call, key, path, sent, check)
             call.seen[key] = live
-            return call.leaves(key)
+            return None
         sent = manifests.sent(body, call.part_of)
         self._may_take_over(call, key, path, sent, live)
         pinned = {**sent, "metadata": {**sent["metadata"], "resourceVersion": live["metadata"]["resourceVersion"]}}
@@ -368,21 +345,25 @@ class KubernetesStore:
         self._judge(key, answer)
         return tuple(fields.differences(self.api.body_of(answer, f"try {key}"), live))
 
-    def strangers(self, call: Call, objects: tuple[Body, ...]) -> Mapping[Key, tuple[str, ...]]:
-        """Return which are there and nobody's of ours, and where they would change; any other trouble is told later.
+    def strangers(self, call: Call, objects: tuple[Body, ...]) -> Mapping[Key, Strange]:
+        """Return which are there and nobody's of ours, and where they would change; or why that cannot be told.
 
         What is refused must not get into the inventory: an object that is listed, and once was ours, counts as ours.
         """
         found: dict[Key, tuple[str, ...]] = {}
         known = self._absent(call, objects)
-        self._each(call, objects, lambda body: self._look_for_stranger(call, body, known, found))
-        return found
+        unwell_ones = self._each(call, objects, lambda body: self._look_for_stranger(call, body, known, found))
+        keys = {line(str(key)): key for key in map(key_of, objects)}
+        return {**found, **{keys[result.object]: result for result in unwell_ones}}
 
     def _look_for_stranger(
         self, call: Call, body: Body, known: Mapping[Key, Body | None], found: dict[Key, tuple[str, ...]]
     ) -> None:
         key = key_of(body)
-        path = path_of(self._locate(call, key, names.version_of(body)), key.namespace, key.name)
+        try:
+            path = path_of(self._locate(call, key, names.version_of(body)), key.namespace, key.name)
+        except Unwell:  # where its kind is not served it cannot be there yet; anything else is told when its turn comes
+            return
         live = known[key] if key in known else self._read(key, path)
         if live is None or self._label_for(call, key, live) is not None:
             return
@@ -403,7 +384,7 @@ class KubernetesStore:
         results: list[ObjectResult] = []
         for wave in reversed(keys_in_waves(key for key in keys if names.is_sound(key))):
             results += self._each(call, wave, lambda key: self._delete(call, key, known, check, dying))
-        return (*call.told(results), *self._await_deletes(call, dying))
+        return (*results, *self._await_deletes(call, dying))
 
     def _known_labels(self) -> set[str]:
         return {inventories.id_of(placement) for placement in self.inventories()}
@@ -483,7 +464,7 @@ class KubernetesStore:
         """
         known, check = self._known_labels() if keys else set(), _one_at_a_time(check_fence)
         sound = [key for key in keys if names.is_sound(key)]
-        return call.told(self._each(call, sound, lambda key: self._release(call, key, known, check)))
+        return self._each(call, sound, lambda key: self._release(call, key, known, check))
 
     def _release(self, call: Call, key: Key, known: set[str], check: Callable[[], None]) -> None:
         resource = self._still_served(call, key)
@@ -514,7 +495,7 @@ class KubernetesStore:
         """
         known = {key: live for key, live in call.seen.items() if health(live).available}
         known |= self._labelled(call, [_wanted(body) for body in objects if key_of(body) not in known])
-        return call.told(self._each(call, objects, lambda body: self._look_at(call, body, known)))
+        return self._each(call, objects, lambda body: self._look_at(call, body, known))
 
     def _look_at(self, call: Call, body: Body, known: Mapping[Key, Body | None]) -> None:
         key = key_of(body)
@@ -601,13 +582,12 @@ class KubernetesStore:
         def one(item: T) -> ObjectResult | None:
             call.check()
             key = item if isinstance(item, Key) else key_of(item)  # type: ignore[arg-type]
-            call.asks(key)
             try:
                 work(item)
             except Unwell as error:
                 return error.result(key)
             except ServerTrouble as trouble:
-                call.note(key, trouble)
+                call.note(trouble)
                 return ObjectResult(object=line(str(key)), reason=Reason.INCOMPLETE, message=line(str(trouble)))
             return None
 

@@ -12,13 +12,14 @@ import pytest
 
 from reconciler import clock
 from reconciler.core.actions import Reason
+from reconciler.core.model import PLACEMENT_GROUP, Key
 from reconciler.delivery import open_delivery
 from reconciler.errors import TemporaryError, UsageError
 from tests.controlplane.faults import ApiFaultProxy, BlackHole, Drip, FaultProxy, Pass, Refuse, ResetMidBody
 from tests.controlplane.members import Member
 from tests.controlplane.processes import wait_until
 from tests.delivery.benches import REPOSITORY
-from tests.delivery.kubernetes.conftest import Site, delivery, new_site
+from tests.delivery.kubernetes.conftest import Site, delivery, fence, new_site
 from tests.delivery.kubernetes.test_delivering import well
 
 
@@ -124,19 +125,6 @@ def test_a_storm_of_errors_is_not_fed(site, api):
     report = site.delivers(*({**one, "data": {"key": "2"}} for one in objects))
     assert (report.complete, report.reason) == (None, Reason.UNREACHABLE)
     assert len([one for one in api.exchanges if one.status == 500]) < 25
-    api.pass_through()
-    well(site.again())
-
-
-def test_a_storm_of_errors_over_a_few_objects_is_the_members_too(site, api):
-    """It was told as the objects' own, which is tried again after a minute; the namespace is not even asked for."""
-    space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": site.namespace}}
-    objects = [site.config_map("a"), site.config_map("b")]
-    well(site.delivers(space, *objects))
-    api.answer(500, when=lambda method, path: method == "PATCH")
-    report = site.delivers(space, *({**one, "data": {"key": "2"}} for one in objects))
-    assert (report.complete, report.reason, report.object) == (None, Reason.UNREACHABLE, "")
-    assert f"ConfigMap {site.namespace}/b: the member answered 500" in report.message
     api.pass_through()
     well(site.again())
 
@@ -511,3 +499,23 @@ def test_a_member_that_comes_back_after_a_stop_is_delivered_to(member_factory):
     assert site.observes().reason is Reason.UNREACHABLE
     member.start()
     wait_until("the member", lambda: site.observes().healthy, ())
+
+
+# -- what cannot be told
+
+
+@pytest.mark.parametrize(("rule", "method"), [("Never", "GET"), ("IfNoDiff", "PATCH")])
+def test_an_object_that_could_not_be_judged_once_is_not_taken_for_ours(site, rule, method):
+    """An abandoned one bears fields of ours: were it listed meanwhile, it would be overwritten, and deleted later."""
+    other = Key(group=PLACEMENT_GROUP, kind="ClusterResourcePlacement", name=f"other-{site.namespace}")
+    site.delivery.deliver(other, site.content(site.config_map("a", key="theirs")), fence(1))
+    assert site.delivery.withdraw(other, fence(2), keep=True).reason is Reason.WITHDRAWN
+    with ApiFaultProxy(site.member) as proxy:
+        site = replace(site, delivery=delivery(kubeconfig=site.member.kubeconfig_through(proxy.port)))
+        proxy.answer(500, times=1, when=lambda asked, path: asked == method and "/configmaps/a" in path)
+        first = site.delivers(site.config_map("a", key="ours"), site.config_map("b"), take_over=rule)
+        assert (first.reason, first.object) == (Reason.INCOMPLETE, f"ConfigMap {site.namespace}/a")
+        assert site.again().reason is Reason.CONFLICT
+        assert site.get("configmap", "a")["data"] == {"key": "theirs"}
+        assert site.withdraws().reason is Reason.WITHDRAWN
+    assert site.names("configmap") == {"a"}

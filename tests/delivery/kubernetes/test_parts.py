@@ -12,9 +12,9 @@ from typing import cast
 
 import pytest
 
-from reconciler.core.actions import Fence, ObjectResult, Reason, Report
+from reconciler.core.actions import Fence, Reason, Report
 from reconciler.core.model import PLACEMENT_GROUP, Key
-from reconciler.delivery import open_delivery
+from reconciler.delivery import open_delivery, workers
 from reconciler.delivery.kubernetes import fields, inventories, names, store
 from reconciler.delivery.kubernetes.api import Api
 from reconciler.delivery.kubernetes.connection import Connection, connect_seconds
@@ -24,12 +24,11 @@ from reconciler.delivery.kubernetes.pool import Answer
 from reconciler.delivery.kubernetes.settings import MemberSettings
 from reconciler.delivery.kubernetes.unwell import ServerTrouble, Status, Unwell, unwell
 from reconciler.delivery.kubernetes.waves import in_waves
-from reconciler.delivery.workers import full_jitter, pause_after
+from reconciler.delivery.workers import _Job
 from reconciler.errors import TemporaryError
 from tests import servers
 
 A = Key(group="", kind="ConfigMap", namespace="shop", name="a")
-B = replace(A, name="b")
 SECRET = Key(group="", kind="Secret", namespace="shop", name="a")
 
 
@@ -247,40 +246,6 @@ def test_an_error_of_the_members_own_is_no_objects_fault():
     assert isinstance(unwell(A, status(500, "InternalError", "etcd")), ServerTrouble)
 
 
-@pytest.mark.parametrize(
-    ("failed", "well", "left"),
-    [((), (), ()), ((), (A,), (B,)), ((A,), (B,), ()), ((), (), (A, B))],
-    ids=["nothing to do", "all well", "one got through", "all as it should be"],
-)
-def test_as_long_as_one_object_gets_through_errors_are_told_object_by_object(failed, well, left):
-    results = tuple(ObjectResult(object=str(key), reason=Reason.INCOMPLETE) for key in failed)
-    assert call_that_met(failed, well, left).told(results) == results
-
-
-@pytest.mark.parametrize(("failed", "left"), [((A, B), ()), ((B,), (A,))], ids=["all", "all that was asked for"])
-def test_where_no_object_gets_through_it_is_the_member_that_is_unwell(failed, left):
-    with pytest.raises(TemporaryError, match=f"no object got through to the member: {B} failed"):
-        call_that_met(failed, (), left).told(())
-
-
-def test_what_came_of_an_object_last_counts():
-    """It is looked at before it is written, and only the one may fail."""
-    call = call_that_met((A, B), (), ())
-    call.asks(B)
-    assert call.told(()) == ()
-
-
-def call_that_met(failed: tuple[Key, ...], well: tuple[Key, ...], left: tuple[Key, ...]) -> store.Call:
-    call = store.Call(Key(group="", kind="", name=""), until=0.0)
-    for key in (*failed, *well, *left):
-        call.asks(key)
-    for key in failed:
-        call.note(key, ServerTrouble(f"{key} failed"))
-    for key in left:
-        call.leaves(key)
-    return call
-
-
 def test_of_a_secret_only_the_reason_and_the_fields_are_told():
     cause = {"reason": "FieldValueInvalid", "message": 'Invalid value: "hunter2"', "field": "data[x]"}
     told = str(unwell(SECRET, status(422, "Invalid", 'Secret "a" is invalid: data[x]: "hunter2"', [cause])))
@@ -296,8 +261,10 @@ def test_an_answer_that_is_no_status_is_not_quoted(data):
 
 
 def test_a_worker_waits_as_long_as_the_member_asked():
+    job = _Job(action=None, due=0.0)
     report = Report(complete=None, reason=Reason.UNREACHABLE, pause_seconds=30)
-    assert pause_after(report, failures=0, took=0.0, jitter=full_jitter) == 30.0
+    job.settle(report, hash_wanted="x", now=100.0, look=1.0, jitter=workers.full_jitter)
+    assert job.due == 130.0
 
 
 def test_what_a_members_clock_says_comes_with_every_report(tmp_path):
