@@ -1,8 +1,6 @@
 """What goes out to a member beside what is asked, and what of its answers counts for more than one request."""
 
 import json
-import socket
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,18 +14,13 @@ from reconciler.delivery.kubernetes.settings import read
 from reconciler.errors import TemporaryError
 from tests.delivery.kubernetes.conftest import delivery, fence
 from tests.delivery.kubernetes.test_credentials import EXEC
-from tests.delivery.kubernetes.test_pool import Server
+from tests.delivery.kubernetes.test_pool import Server, serving
 
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    """A server that says what the test has it say."""
-    server = Server(socket.create_server(("127.0.0.1", 0)))
-    threading.Thread(target=server.work, daemon=True).start()
-    yield server
-    server.stop()
-    for connection in server.connections:
-        connection.close()
+    with serving() as started:
+        yield started
 
 
 def kubeconfig(folder: Path, user: dict[str, Any], port: int = 1) -> Path:

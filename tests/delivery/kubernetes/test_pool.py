@@ -4,7 +4,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
@@ -72,15 +72,21 @@ def _request(connection: socket.socket) -> bytes:
     return data
 
 
-@pytest.fixture
-def server() -> Iterator[Server]:
-    """A server on a local port."""
+@contextmanager
+def serving() -> Iterator[Server]:
+    """Give a server on a local port that says what the test has it say."""
     server = Server(socket.create_server(("127.0.0.1", 0)))
     threading.Thread(target=server.work, daemon=True).start()
     yield server
     server.stop()
     for connection in server.connections:
         connection.close()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serving() as started:
+        yield started
 
 
 def ask(pool: Pool, method: str = "GET", body: bytes = b"", **headers: str) -> Answer:
