@@ -88,18 +88,24 @@ def open_pools(kubeconfigs: Mapping[str, Path]) -> Pools:
 
 def floors(kubeconfigs: Mapping[str, Path]) -> tuple[Figures, Figures]:
     """Measure every way and print it; return the fastest that has to connect first, and the fastest that has not."""
-    cold, warm = zip(*(_both(kubeconfigs, parallel) for parallel in (1, PARALLEL)), strict=True)
+    cold, warm = zip(*(_plain(kubeconfigs, parallel) for parallel in (1, PARALLEL)), strict=True)
     return min(cold, key=_seconds), min(warm, key=_seconds)
 
 
-def _both(kubeconfigs: Mapping[str, Path], parallel: int) -> tuple[Figures, Figures]:
+def _both(kubeconfigs: Mapping[str, Path], how: str, send: Callable[[Pools, str], Figures]) -> tuple[Figures, Figures]:
+    """Measure a way of sending, connecting first and connected, and print both."""
     pools = open_pools(kubeconfigs)
-    cold, warm = (measure(pools, f"{revision} of {parallel}", parallel) for revision in (_COLD, _WARM))
+    cold, warm = (send(pools, revision) for revision in (_COLD, _WARM))
     for pool in pools.values():
         pool.close()
-    print(f"{len(pools)} members, {parallel} requests each at a time, connecting first: {cold}")
-    print(f"{len(pools)} members, {parallel} requests each at a time, connected:        {warm}")
+    print(f"{len(pools)} members, {how}, connecting first: {cold}")
+    print(f"{len(pools)} members, {how}, connected:        {warm}")
     return cold, warm
+
+
+def _plain(kubeconfigs: Mapping[str, Path], parallel: int) -> tuple[Figures, Figures]:
+    how = f"{parallel} requests each at a time"
+    return _both(kubeconfigs, how, lambda pools, run: measure(pools, f"{run} of {parallel}", parallel))
 
 
 def _seconds(figures: Figures) -> float:
@@ -114,17 +120,11 @@ def counter(kubeconfigs: Mapping[str, Path]) -> Callable[[], int]:
 
 def promised(kubeconfigs: Mapping[str, Path], folder: Path) -> tuple[Figures, Figures]:
     """Measure the floor that keeps the promises, and print it; return it connecting first, and connected."""
-    pools = open_pools(kubeconfigs)
     remote, local = folder / "remote.git", folder / "local.git"
     folder.mkdir()
     for repository in (remote, local):
         _fleet.make(repository, [{"intent": "none"}])
-    cold, warm = (_promised(pools, remote, local, revision) for revision in (_COLD, _WARM))
-    for pool in pools.values():
-        pool.close()
-    print(f"{len(pools)} members, with the promises kept, connecting first: {cold}")
-    print(f"{len(pools)} members, with the promises kept, connected:        {warm}")
-    return cold, warm
+    return _both(kubeconfigs, "with the promises kept", lambda pools, run: _promised(pools, remote, local, run))
 
 
 def _promised(pools: Pools, remote: Path, local: Path, revision: str) -> Figures:

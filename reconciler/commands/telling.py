@@ -15,7 +15,17 @@ from reconciler.core import events
 from reconciler.core.conditions import run_progress, timestamp, waiting_side
 from reconciler.core.events import Event
 from reconciler.core.model import format_duration
-from reconciler.core.status import ClusterFacts, End, Gate, PlacementState, RunStatus, StageFacts, State, When
+from reconciler.core.status import (
+    ClusterFacts,
+    End,
+    Gate,
+    PlacementState,
+    RunStatus,
+    StageFacts,
+    State,
+    When,
+    done_and_skipped,
+)
 from reconciler.core.view import Declared
 from reconciler.status_branch import layout, reader, store
 from reconciler.status_branch.dashboard import state_of
@@ -150,8 +160,7 @@ def _stage(run: RunStatus, stage: StageFacts, members: Mapping[str, Declared], n
     mark, state = stage_state(run, stage)
     end = stage.ended_at or run.ended_at or now
     taken = (human_duration(end - stage.started_at),) if stage.started_at is not None else ()
-    done = sum(one.succeeded_at is not None for one in stage.clusters)
-    skipped = sum(one.is_done for one in stage.clusters) - done
+    done, skipped = done_and_skipped(stage.clusters)
     return Branch(
         name=stage.name,
         mark=mark,

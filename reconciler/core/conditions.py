@@ -540,15 +540,15 @@ def observed_index(state: PlacementState) -> str:
 class PlacedCluster:
     """What a placement's status says of one cluster is made of this and of nothing else.
 
-    `undecided_since` is None once a run has decided what the cluster is to have; `objects` are those of the snapshot
-    that it was told to run, as long as they are not all available.
+    `outdated_since` is when the policy changed after the run that wrote to the cluster; `objects` are those of the
+    snapshot that it was told to run, as long as they are not all available.
     """
 
     name: str
     scheduled_at: datetime
     is_fixed: bool
     generation: int
-    undecided_since: datetime | None
+    outdated_since: datetime | None
     record: Record | None
     objects: tuple[str, ...]
 
@@ -559,22 +559,17 @@ def placed_clusters(state: PlacementState) -> Iterator[PlacedCluster]:
     objects = {one.index: one.objects for one in state.snapshots}
     for name in _told_of(state):
         record = state.running(name)
+        is_outdated = record is not None and _is_outdated(state, record)
         is_well = record is None or record.available_at is not None
         yield PlacedCluster(
             name=name,
             scheduled_at=state.scheduled[name],
             is_fixed=is_fixed,
             generation=state.generation,
-            undecided_since=_undecided_since(state, name, record),
+            outdated_since=state.policies[-1].created if is_outdated else None,
             record=record,
             objects=() if record is None or is_well else objects.get(record.index, ()),
         )
-
-
-def _undecided_since(state: PlacementState, name: str, record: Record | None) -> datetime | None:
-    if record is None:
-        return state.scheduled[name]
-    return state.policies[-1].created if _is_outdated(state, record) else None
 
 
 def placement_object(state: PlacementState, status_of: Callable[[PlacedCluster], Any] | None = None) -> dict[str, Any]:
@@ -645,11 +640,11 @@ def _failed(result: ObjectResult, known: Mapping[str, str], kind: str) -> dict[s
 def _cluster_conditions(placed: PlacedCluster) -> Iterator[tuple[Condition, datetime]]:
     scheduled = Condition(type="Scheduled", status="True", reason="Scheduled", message=_picked(placed))
     yield scheduled, placed.scheduled_at
-    record, undecided_since = placed.record, placed.undecided_since
-    if record is None or undecided_since is not None:
+    record = placed.record
+    if record is None or placed.outdated_since is not None:
         message = "In the process of deciding whether to roll out some version of the resources or not"
         undecided = Condition(type="RolloutStarted", status="Unknown", reason="RolloutStartedUnknown", message=message)
-        yield undecided, undecided_since or placed.scheduled_at
+        yield undecided, placed.outdated_since or placed.scheduled_at
         return
     yield from _begun(record)
     if record.complete_at is None:

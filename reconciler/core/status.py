@@ -3,7 +3,7 @@
 Nothing here decides or words anything: `events.apply` makes these values, `conditions` words them.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -367,6 +367,12 @@ class PolicySnapshot:
     commit: str
     created: datetime
     policy: Body
+
+
+def done_and_skipped(clusters: Collection[ClusterFacts]) -> tuple[int, int]:
+    """Return how many of the clusters succeeded, and how many departed and are waited for no more."""
+    done = sum(one.succeeded_at is not None for one in clusters)
+    return done, sum(one.is_done for one in clusters) - done
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from reconciler.core.clearing import word_for
 from reconciler.core.conditions import timestamp
 from reconciler.core.draft import Waiting
 from reconciler.core.model import Key, Problem
-from reconciler.core.status import PlacementState, RunStatus, State
+from reconciler.core.status import PlacementState, RunStatus, State, done_and_skipped
 from reconciler.redact import line, markdown
 
 WaitingByPlacement = Mapping[Key, tuple[Waiting, ...]]
@@ -84,8 +84,7 @@ def _runs(states: Mapping[Key, PlacementState]) -> Iterator[str]:
 def _run_row(run: RunStatus) -> tuple[str, ...]:
     stages = run.shown_stages
     clusters = [cluster for stage in stages for cluster in stage.clusters]
-    done = sum(cluster.succeeded_at is not None for cluster in clusters)
-    skipped = sum(cluster.is_done for cluster in clusters) - done
+    done, skipped = done_and_skipped(clusters)
     over = len(stages) if run.current is None else min(run.current + 1, len(stages))
     stage = stages[over - 1].name if stages else ""
     return (
