@@ -2,7 +2,12 @@
 
 
 class ReconcilerError(Exception):
-    """Base of everything this package raises on purpose; its text is fit to be shown to a person."""
+    """Base of everything this package raises on purpose; its text is fit to be shown to a person.
+
+    `turned_away`: a member gave this answer before anything of a placement was asked, so it is about all of them.
+    """
+
+    turned_away = False
 
 
 class TemporaryError(ReconcilerError):

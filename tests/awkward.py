@@ -20,6 +20,13 @@ class IdentityChanged(Halt):
     reason = Reason.IDENTITY_CHANGED
 
 
+def turned_away(message: str) -> TemporaryError:
+    """Return the error of a member that did not answer, whatever was to be asked."""
+    error = TemporaryError(message)
+    error.turned_away = True
+    return error
+
+
 class Memory:
     """The awkward member's `Store`: objects and inventories in dictionaries, swapped by a version number."""
 
@@ -207,7 +214,7 @@ class Awkward:
         self._answer()
         if self._identity != self._pinned:
             message = f"{self._identity} answers instead of {self._pinned}"
-            return Report(complete=None, reason=IdentityChanged.reason, message=message)
+            return Report(complete=None, reason=IdentityChanged.reason, message=message, turned_away=True)
         report = call()
         if self._loses_replies:
             raise TemporaryError("the reply was lost")
@@ -215,4 +222,4 @@ class Awkward:
 
     def _answer(self) -> None:
         if self._silent:
-            raise TemporaryError("no answer")
+            raise turned_away("no answer")

@@ -135,7 +135,8 @@ class Report:
     """What a delivery knows of a target: the hash the member says was delivered completely (None: none), and health.
 
     `results` holds only the objects that are not well, worst first. No part of what is known are `pause_seconds`, for
-    how long the member asked not to be asked again, and `date`, the moment by the member's own clock.
+    how long the member asked not to be asked again, `turned_away`, whether it said so before anything of the placement
+    was asked, so that any placement would have heard the same, and `date`, the moment by the member's own clock.
     """
 
     complete: str | None
@@ -144,6 +145,7 @@ class Report:
     message: str = ""
     results: tuple[ObjectResult, ...] = ()
     pause_seconds: float = field(default=0.0, compare=False, repr=False)
+    turned_away: bool = field(default=False, compare=False, repr=False)
     date: datetime | None = field(default=None, compare=False, repr=False)
 
     @property

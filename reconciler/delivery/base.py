@@ -538,12 +538,15 @@ def answered(call: Callable[[], Report]) -> Report:
     try:
         return call()
     except Halt as error:
-        return Report(complete=None, reason=error.reason, message=line(str(error)))
+        return _failed(error.reason, error)
     except TemporaryError as error:
-        pause = error.pause_seconds
-        return Report(complete=None, reason=Reason.UNREACHABLE, message=line(str(error)), pause_seconds=pause)
+        return replace(_failed(Reason.UNREACHABLE, error), pause_seconds=error.pause_seconds)
     except PermanentError as error:
-        return Report(complete=None, reason=Reason.REFUSED, message=line(str(error)))
+        return _failed(Reason.REFUSED, error)
+
+
+def _failed(reason: Reason, error: ReconcilerError) -> Report:
+    return Report(complete=None, reason=reason, message=line(str(error)), turned_away=error.turned_away)
 
 
 def _incomplete(message: str) -> Report:

@@ -6,8 +6,8 @@ is the plan's business; what happens on a member is the backend's.
 """
 
 import random
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from threading import Condition, Thread
 
@@ -22,12 +22,15 @@ from reconciler.redact import line
 LOOK_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
 LONGEST_KNOCK_SECONDS = 2.0
-"""The same where a member lets nobody in: a knock costs it a request or two, and its coming back is to be noticed."""
+"""The same where it is the member that has to change: its coming back is to be noticed."""
 MAX_WORKERS = 64
 _KNOCKING = 0.25
 """Of the workers, the share that knocks at members that let nobody in: most of the time they are held for nothing."""
+_REST = 3
+"""A member that answers, and not all is there yet, is left alone so many times as long as the try took."""
 
-_NOT_LET_IN = frozenset({Reason.UNREACHABLE, Reason.UNAUTHORIZED, Reason.NOT_CONFIGURED})
+_Jitter = Callable[[float], float]
+_WAITS_FOR_THE_MEMBER = frozenset({Reason.UNREACHABLE, Reason.UNAUTHORIZED, Reason.NOT_CONFIGURED, Reason.INCOMPLETE})
 
 _log = structlog.get_logger(__name__)
 
@@ -49,7 +52,8 @@ def ask(action: Action, delivery: Delivery | None, content: Content | None, fenc
     """Carry out one action, once, and return what the member said, or what its error amounts to."""
     if delivery is None:
         setting = f"delivery.clusters.{action.target.cluster}"
-        return Report(complete=None, reason=Reason.NOT_CONFIGURED, message=line(f"{setting} is not in the settings"))
+        message = line(f"{setting} is not in the settings")
+        return Report(complete=None, reason=Reason.NOT_CONFIGURED, message=message, turned_away=True)
     return _guarded(action, lambda: _call(action, delivery, content, fence))
 
 
@@ -75,8 +79,6 @@ def _guarded(action: Action, call: Callable[[], Report]) -> Report:
 
 
 # -- one job -----------------------------------------------------------------------------------------------------------
-
-_Name = tuple[Key, str]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -125,7 +127,7 @@ class _Job:
         hash_wanted: str | None,
         now: float,
         look: float,
-        jitter: "_Jitter",
+        jitter: _Jitter,
         took: float = 0.0,
     ) -> None:
         """Decide from a report, and from how many seconds the call took, whether and when to call again."""
@@ -136,22 +138,25 @@ class _Job:
             self.failures = 0
             self.due = now + (max(look, took) if looked else look)  # a long look is followed by as long a rest
             return
-        self.due = now + max(self._pause(report, jitter, took), report.pause_seconds)
+        self.due = now + pause(report, self.failures, took, jitter)
         self.failures += 1
 
-    def _pause(self, report: Report, jitter: "_Jitter", took: float) -> float:
-        if not _lets_nobody_in(report):
-            return jitter(pause_ceiling(self.failures))
-        # a thread rests as long as it was held, but never so long that the member's coming back is seen late
-        return max(jitter(pause_ceiling(self.failures, LONGEST_KNOCK_SECONDS)), min(took, LONGEST_KNOCK_SECONDS))
+    def is_turned_away(self, until: float) -> None:
+        """Wait for the member, which did not get so far as to hear what is wanted."""
+        self.called, self.looking, self.due = True, False, until
 
 
-_Jitter = Callable[[float], float]
+def pause(report: Report, failures: int, took: float, jitter: _Jitter) -> float:
+    """Return the seconds until the next try, after a report that came after so many failures and `took` seconds.
 
-
-def _lets_nobody_in(report: Report) -> bool:
-    """Tell whether a report is about the whole member: it did not answer, or not us."""
-    return not report.object and report.reason in _NOT_LET_IN
+    What waits for the member is tried again soon, resting at least as long as the try took; what waits for a change
+    of the content, more and more rarely.
+    """
+    if report.reason not in _WAITS_FOR_THE_MEMBER:
+        return max(jitter(pause_ceiling(failures)), report.pause_seconds)
+    # how long a member that does not answer held the thread is no measure: its coming back would be seen late
+    rest = min(_REST * took, LONGEST_PAUSE_SECONDS) if report.object else min(took, LONGEST_KNOCK_SECONDS)
+    return max(jitter(pause_ceiling(failures, LONGEST_KNOCK_SECONDS)), rest, report.pause_seconds)
 
 
 def pause_ceiling(failures: int, longest: float = LONGEST_PAUSE_SECONDS) -> float:
@@ -162,6 +167,55 @@ def pause_ceiling(failures: int, longest: float = LONGEST_PAUSE_SECONDS) -> floa
 def full_jitter(ceiling: float) -> float:
     """Return a pause anywhere up to the ceiling, so that a fleet that comes back is not called all at once."""
     return random.uniform(0, ceiling)  # noqa: S311 - spreads load, guards nothing
+
+
+# -- one member --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True, kw_only=True)
+class _Member:
+    """One cluster: its jobs by their placements, and its circuit breaker; changed only under the workers' lock.
+
+    While the member turns us away, one job knocks for all of them, and those that are due hear what it heard.
+    """
+
+    jobs: dict[Key, _Job] = field(default_factory=dict)
+    busy: bool = False
+    knocks: int = 0
+    not_before: float = 0.0
+
+    @property
+    def is_shut(self) -> bool:
+        """Whether it turned us away when it was last called."""
+        return self.knocks > 0
+
+    def next_job(self) -> "_Due | None":
+        """Return the job to call next, if any, and when it is due."""
+        first: _Job | None = None
+        for job in self.jobs.values():
+            if not job.ended and (first is None or job.due < first.due):
+                first = job
+        return None if first is None else (self.due_of(first), self, first)
+
+    def due_of(self, job: _Job) -> float:
+        """Return the moment (monotonic) from which on the job may be called."""
+        return max(job.due, self.not_before)
+
+    def turns_away(self, job: _Job, report: Report, *, now: float, took: float, jitter: _Jitter) -> list[_Job]:
+        """Open the breaker; return the jobs that now have to wait for it."""
+        self.not_before = now + pause(report, self.knocks, took, jitter)
+        self.knocks += 1
+        waiting = [one for one in self.jobs.values() if one is not job and not one.ended and one.due <= now]
+        for one in (job, *waiting):
+            one.is_turned_away(self.not_before)
+        return [job, *waiting]
+
+    def lets_in(self) -> None:
+        """Close the breaker."""
+        self.knocks, self.not_before = 0, 0.0
+
+
+_Due = tuple[float, _Member, _Job]
 
 
 # -- all of them -------------------------------------------------------------------------------------------------------
@@ -191,9 +245,7 @@ class Workers:
         self._clock, self._on_outcome = clock, on_outcome
         self._look, self._max_workers, self._jitter = look_seconds, max_workers, jitter
         self._changed = Condition()
-        self._jobs: dict[_Name, _Job] = {}
-        self._busy: set[str] = set()
-        self._shut: set[str] = set()
+        self._members: dict[str, _Member] = {}
         self._outcomes: list[tuple[_Job, Outcome]] = []
         self._dispatcher: Thread | None = None
         self._closing = False
@@ -203,16 +255,21 @@ class Workers:
         wanted = _newest(actions)
         now = monotonic()
         with self._changed:
-            for name in self._jobs.keys() - wanted.keys():
-                del self._jobs[name]
-            for name, action in wanted.items():
-                job = self._jobs.get(name)
-                if job is not None and job.action.target == action.target:
-                    job.asked_for(action, now)
-                else:
-                    self._jobs[name] = _Job(action=action, due=now)
+            for cluster in dict.fromkeys((*self._members, *wanted)):
+                self._want_of(self._members.setdefault(cluster, _Member()), wanted.get(cluster, {}), now)
             self._start_dispatcher()
             self._changed.notify_all()
+
+    def _want_of(self, member: _Member, wanted: Mapping[Key, Action], now: float) -> None:
+        for placement in member.jobs.keys() - wanted.keys():
+            del member.jobs[placement]
+        for placement, action in wanted.items():
+            job = member.jobs.get(placement)
+            if job is not None and job.action.target == action.target:
+                job.asked_for(action, now)
+            else:
+                member.jobs[placement] = _Job(action=action, due=now)
+                member.not_before = min(member.not_before, now)  # it shall hear at once how things are
 
     def take(self) -> tuple[Outcome, ...]:
         """Return the outcomes since the last call, oldest first."""
@@ -225,18 +282,26 @@ class Workers:
     def poke_all(self) -> None:
         """Try everything again now, whatever its pause: something changed that may help."""
         with self._changed:
-            for job in self._jobs.values():
-                job.called, job.due = False, monotonic()
+            for job in self._now():
+                job.called = False
             self._changed.notify_all()
 
     def tell_again(self) -> None:
         """Hand in every job's next report even if it is nothing new: what was taken did not get recorded."""
         with self._changed:
-            for job in self._jobs.values():
+            for job in self._now():
                 job.told = None
                 job.called = job.ended = job.ended_and_taken = False
-                job.due = monotonic()
             self._changed.notify_all()
+
+    def _now(self) -> list[_Job]:
+        """Return all jobs, each of them due now."""
+        now = monotonic()
+        for member in self._members.values():
+            member.not_before = now
+            for job in member.jobs.values():
+                job.due = now
+        return [job for member in self._members.values() for job in member.jobs.values()]
 
     def idle(self) -> bool:
         """Tell whether nothing is being called, nothing is due, and no outcome waits to be taken.
@@ -245,20 +310,30 @@ class Workers:
         """
         with self._changed:
             now = monotonic()
-            queued = any(not job.ended and (not job.called or self._is_next(job, now)) for job in self._jobs.values())
-            return not (self._busy or self._outcomes or queued)
+            busy = any(member.busy or self._has_queued(member, now) for member in self._members.values())
+            return not (busy or self._outcomes)
+
+    def _has_queued(self, member: _Member, now: float) -> bool:
+        """Tell whether a job was never called, or is due and need not wait for its turn to knock."""
+        return any(
+            not job.ended and (not job.called or (job.due <= now and not member.is_shut))
+            for job in member.jobs.values()
+        )
 
     def is_calling(self) -> bool:
         """Tell whether a member is being called in this moment, so that more may be heard at any time."""
         with self._changed:
-            return bool(self._busy)
+            return self._is_busy()
 
     def close(self, timeout: float) -> bool:
         """Start nothing more, wait up to `timeout` seconds for what is in hand; return whether all of it finished."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-            return self._changed.wait_for(lambda: not self._busy, timeout)
+            return self._changed.wait_for(lambda: not self._is_busy(), timeout)
+
+    def _is_busy(self) -> bool:
+        return any(member.busy for member in self._members.values())
 
     # -- the dispatcher's thread
 
@@ -271,63 +346,50 @@ class Workers:
         with self._changed:
             while not self._closing:
                 now = monotonic()
-                for name, job in self._ready(now):
-                    self._start(name, job, now)
-                self._changed.wait(self._until_next(now))
+                jobs = self._next_jobs()
+                for member, job in self._fitting([one for one in jobs if one[0] <= now]):
+                    self._start(member, job, now)
+                # what is due and found no room waits for a call to end, which wakes us
+                waiting = (member.due_of(job) for _, member, job in jobs if not member.busy)
+                soonest = min((due for due in waiting if due > now), default=None)
+                self._changed.wait(None if soonest is None else soonest - now)
 
-    def _ready(self, now: float) -> list[tuple[_Name, _Job]]:
-        """Return the jobs to start, longest due first, one per free cluster, as many as there is room for."""
-        due = sorted(
-            ((name, job) for name, job in self._jobs.items() if not job.ended and job.due <= now),
-            key=lambda one: one[1].due,
-        )
-        first: dict[str, tuple[_Name, _Job]] = {}
-        for name, job in due:
-            if job.cluster not in self._busy:
-                first.setdefault(job.cluster, (name, job))
-        return self._fitting(first.values())
+    def _next_jobs(self) -> list[_Due]:
+        """Return the next job of each member that is not being called, longest due first."""
+        found = (member.next_job() for member in self._members.values() if member.jobs and not member.busy)
+        return sorted((one for one in found if one is not None), key=lambda one: one[0])
 
-    def _is_next(self, job: _Job, now: float) -> bool:
-        """Tell whether a job is due that need not wait for its turn to knock."""
-        return job.due <= now and job.cluster not in self._shut
-
-    def _fitting(self, ready: Iterable[tuple[_Name, _Job]]) -> list[tuple[_Name, _Job]]:
+    def _fitting(self, due: Iterable[_Due]) -> list[tuple[_Member, _Job]]:
         """Return those for whom there is room; those that only knock leave most of it to the others."""
-        room = self._max_workers - len(self._busy)
-        room_to_knock = max(1, int(_KNOCKING * self._max_workers)) - len(self._busy & self._shut)
-        fitting: list[tuple[_Name, _Job]] = []
-        for name, job in ready:
-            knocks = job.cluster in self._shut
-            if len(fitting) < room and (room_to_knock > 0 or not knocks):
-                room_to_knock -= knocks
-                fitting.append((name, job))
+        busy = [member for member in self._members.values() if member.busy]
+        room = self._max_workers - len(busy)
+        room_to_knock = max(1, int(_KNOCKING * self._max_workers)) - sum(member.is_shut for member in busy)
+        fitting: list[tuple[_Member, _Job]] = []
+        for _, member, job in due:
+            if len(fitting) < room and (room_to_knock > 0 or not member.is_shut):
+                room_to_knock -= member.is_shut
+                fitting.append((member, job))
         return fitting
 
-    def _until_next(self, now: float) -> float | None:
-        """Return the seconds until something comes due that is not waiting for a call to end (which wakes us)."""
-        waiting = (job.due for job in self._jobs.values() if not job.ended and job.cluster not in self._busy)
-        soonest = min((due for due in waiting if due > now), default=None)
-        return None if soonest is None else soonest - now
-
-    def _start(self, name: _Name, job: _Job, now: float) -> None:
-        self._busy.add(job.cluster)
+    def _start(self, member: _Member, job: _Job, now: float) -> None:
+        member.busy = True
         try:
-            Thread(target=self._work, args=(name, job), name=f"member {job.cluster}", daemon=True).start()
+            Thread(target=self._work, args=(member, job), name=f"member {job.cluster}", daemon=True).start()
         except RuntimeError:  # the system has no thread left; there may be one later
             _log.exception("no thread for a member", cluster=job.cluster)
             job.due = now + self._look
-            self._busy.discard(job.cluster)
+            member.busy = False
 
     # -- a member's thread
 
-    def _work(self, name: _Name, job: _Job) -> None:
+    def _work(self, member: _Member, job: _Job) -> None:
         began = monotonic()
         with self._changed:
             action = job.next_action
         report = _guarded(action, lambda: self._report(job, action))
         with self._changed:
-            told = self._hand_in(job, action, report, began)
-            self._busy.discard(name[1])
+            told = self._hand_in(member, job, action, report, began)
+            member.busy = False
             self._changed.notify_all()
         if told:
             self._wake()
@@ -340,12 +402,20 @@ class Workers:
             job.content = self._content(action)
         return ask(action, delivery, job.content, self._fence(action.target.seq))
 
-    def _hand_in(self, job: _Job, action: Action, report: Report, began: float) -> bool:
-        """Settle the job and queue the report if it says anything new; return whether it does."""
-        wanted = None if isinstance(action, Withdraw) else action.hash
+    def _hand_in(self, member: _Member, job: _Job, action: Action, report: Report, began: float) -> bool:
+        """Settle the job, and queue the report if it says anything new to anybody; return whether it does."""
         now = monotonic()
+        if report.turned_away:
+            heard = member.turns_away(job, report, now=now, took=now - began, jitter=self._jitter)
+            told = [self._tell(one, one.action, report) for one in heard]
+            return any(told)
+        member.lets_in()
+        wanted = None if isinstance(action, Withdraw) else action.hash
         job.settle(report, hash_wanted=wanted, now=now, look=self._look, jitter=self._jitter, took=now - began)
-        (self._shut.add if _lets_nobody_in(report) else self._shut.discard)(job.cluster)
+        return self._tell(job, action, report)
+
+    def _tell(self, job: _Job, action: Action, report: Report) -> bool:
+        """Queue the report if it says anything new."""
         if report == job.told:
             return False
         job.told = report
@@ -360,11 +430,12 @@ class Workers:
             _log.exception("the daemon could not be told of an outcome")
 
 
-def _newest(actions: Iterable[Action]) -> dict[_Name, Action]:
-    """Return one action per placement and cluster: that of the newest intent."""
-    newest: dict[_Name, Action] = {}
+def _newest(actions: Iterable[Action]) -> dict[str, dict[Key, Action]]:
+    """Return one action per cluster and placement: that of the newest intent."""
+    newest: dict[str, dict[Key, Action]] = {}
     for action in actions:
-        name = (action.target.placement, action.target.cluster)
-        if name not in newest or newest[name].target.seq <= action.target.seq:
-            newest[name] = action
+        of_cluster = newest.setdefault(action.target.cluster, {})
+        other = of_cluster.get(action.target.placement)
+        if other is None or other.target.seq <= action.target.seq:
+            of_cluster[action.target.placement] = action
     return newest

@@ -26,12 +26,14 @@ from reconciler.core.actions import (
 from reconciler.core.model import Key
 from reconciler.delivery import workers
 from reconciler.delivery.base import Delivery
-from reconciler.delivery.workers import Workers, carry_out, full_jitter, pause_ceiling
+from reconciler.delivery.workers import Workers, carry_out, full_jitter, pause, pause_ceiling
 from reconciler.errors import PermanentError, TemporaryError
-from tests.awkward import Awkward
+from tests.awkward import Awkward, turned_away
 from tests.delivery.benches import NEW, OLD, OTHER, WEB, config_map, content, fence, held_by
 
-CONTENTS = {one.hash: one for one in (OLD, NEW, content("others", config_map("others")))}
+PLACEMENTS = tuple(Key(group="", kind="ClusterResourcePlacement", namespace="", name=f"p{n}") for n in range(50))
+NAMES = ("others", *(one.name for one in PLACEMENTS))
+CONTENTS = {one.hash: one for one in (OLD, NEW, *(content(name, config_map(name)) for name in NAMES))}
 LONG = 20.0
 
 
@@ -214,15 +216,30 @@ def test_what_a_member_refuses_is_tried_with_longer_and_longer_pauses(make: Make
     assert fleet.pauses[:8] == [1, 2, 4, 8, 16, 32, 60, 60]
 
 
-@pytest.mark.parametrize(("took", "pause"), [(1.5, 1.5), (10.0, 2.0)], ids=["a knock", "a request"])
-def test_a_call_that_hung_is_followed_by_a_pause_as_long_as_it_within_the_longest(
-    make: Make, took: float, pause: float
-) -> None:
-    """A member that hung for ten seconds was left alone for ten more, and its coming back was seen that late."""
-    report = Report(complete=None, reason=Reason.UNREACHABLE)
-    job = workers._Job(action=deliver(), due=0.0)
-    job.settle(report, hash_wanted="old", now=100.0, look=1.0, jitter=lambda _: 0.0, took=took)
-    assert job.due == 100.0 + pause
+INCOMPLETE = Report(complete=None, reason=Reason.INCOMPLETE, object="Namespace web", message="it is being deleted")
+SILENT = Report(complete=None, reason=Reason.UNREACHABLE, message="no answer in time")
+REFUSED = Report(complete=None, reason=Reason.REFUSED, object="Namespace web", message="quota exceeded")
+
+
+@pytest.mark.parametrize(
+    ("report", "took", "seconds"),
+    [
+        pytest.param(SILENT, 1.5, 1.5, id="a knock, and a rest as long"),
+        pytest.param(SILENT, 10.0, 2.0, id="a request that hung: its coming back would be seen ten seconds late"),
+        pytest.param(replace(SILENT, pause_seconds=7.0), 0.1, 7.0, id="the pause that the member asked for"),
+        pytest.param(INCOMPLETE, 0.2, 0.6, id="a try that the member answered at once"),
+        pytest.param(INCOMPLETE, 5.0, 15.0, id="a try that costs a lot"),
+        pytest.param(INCOMPLETE, 500.0, 60.0, id="never more than a minute"),
+        pytest.param(REFUSED, 5.0, 0.0, id="what a new content alone can mend"),
+    ],
+)
+def test_the_next_try_is_so_long_after_one_that_took_so_long(report: Report, took: float, seconds: float) -> None:
+    assert pause(report, failures=3, took=took, jitter=lambda _: 0.0) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(("report", "ceiling"), [(SILENT, 2.0), (INCOMPLETE, 2.0), (REFUSED, 32.0)])
+def test_what_waits_for_the_member_is_tried_again_within_two_seconds(report: Report, ceiling: float) -> None:
+    assert pause(report, failures=5, took=0.0, jitter=lambda ceiling: ceiling) == ceiling
 
 
 def test_a_look_that_takes_long_is_followed_by_a_rest_as_long_as_it_and_a_delivery_is_not(make: Make) -> None:
@@ -470,13 +487,92 @@ def test_the_calls_of_one_cluster_come_one_after_the_other(make: Make) -> None:
     assert member.most_inside == 1
 
 
+# -- a member that turns us away
+
+
+def test_one_job_knocks_at_a_silent_member_for_all_and_all_hear_of_it(make: Make) -> None:
+    """Each of them would hold a worker for as long as a member that swallows packets is waited for."""
+    member = Awkward()
+    member.falls_silent()
+    fleet = make(pause=3600, member1=member)
+    fleet.workers.want([deliver(placement=one, wanted=one.name) for one in PLACEMENTS])
+    fleet.is_told(50)
+    assert {one.target.placement for one in fleet.outcomes} == set(PLACEMENTS)
+    assert {(one.report.reason, one.report.message) for one in fleet.outcomes} == {(Reason.UNREACHABLE, "no answer")}
+    assert len(member.calls) == 1
+    member.heals()
+    fleet.workers.poke_all()
+    fleet.is_told(100)
+    assert {one.report.reason for one in fleet.outcomes[50:]} == {Reason.AVAILABLE}
+
+
+def test_once_one_job_is_let_in_all_go(make: Make) -> None:
+    member = Awkward()
+    member.falls_silent()
+    fleet = make(member1=member)
+    fleet.workers.want([deliver(placement=one, wanted=one.name) for one in PLACEMENTS])
+    fleet.until(lambda: len(fleet.pauses) >= 4)
+    assert fleet.pauses[:4] == [1, 2, 2, 2]
+    member.heals()
+    fleet.is_told(100)
+    assert {one.report.reason for one in fleet.outcomes[50:]} == {Reason.AVAILABLE}
+
+
+class OneIsUnwell(Awkward):
+    """A member on which one placement gets no answer, as where a webhook hangs, and all others do."""
+
+    def deliver(self, placement: Key, content: Content, fence: Fence, *, allow_co_ownership: bool = False) -> Report:
+        if placement == OTHER:
+            raise TemporaryError("no answer to a write")
+        return super().deliver(placement, content, fence, allow_co_ownership=allow_co_ownership)
+
+
+def test_what_is_wrong_with_one_placement_is_said_of_no_other(make: Make) -> None:
+    member = OneIsUnwell()
+    member.refuses("quota exceeded")
+    fleet = make(member1=member)
+    fleet.workers.want([deliver(placement=OTHER, wanted="others"), deliver(placement=WEB)])
+    fleet.until(lambda: len(fleet.pauses) >= 20)
+    told = {(one.target.placement, one.report.reason) for one in fleet.outcomes}
+    assert told == {(OTHER, Reason.UNREACHABLE), (WEB, Reason.REFUSED)}
+    assert len(fleet.outcomes) == 2
+
+
+def test_who_rests_is_not_told_of_a_door_that_it_did_not_come_to(make: Make) -> None:
+    """What a job last heard of its own content stays said until its own next try."""
+    member = Awkward()
+    member.refuses("quota exceeded")
+    fleet = make(pause=3600, member1=member)
+    fleet.workers.want([deliver(placement=WEB)])
+    fleet.is_told(1)
+    member.falls_silent()
+    fleet.workers.want([deliver(placement=WEB), deliver(placement=OTHER, wanted="others")])
+    fleet.is_told(2)
+    fleet.is_idle()
+    told = [(one.target.placement, one.report.reason) for one in fleet.outcomes]
+    assert told == [(WEB, Reason.REFUSED), (OTHER, Reason.UNREACHABLE)]
+
+
+def test_a_new_intent_knocks_at_once(make: Make) -> None:
+    member = Awkward()
+    member.falls_silent()
+    fleet = make(pause=3600, member1=member)
+    fleet.workers.want([deliver(placement=WEB)])
+    fleet.is_told(1)
+    member.heals()
+    fleet.workers.want([deliver(placement=WEB), deliver(placement=OTHER, wanted="others")])
+    fleet.is_told(2)
+    assert fleet.told()[1] == ("member1", 1, Reason.AVAILABLE)
+    assert fleet.outcomes[1].target.placement == OTHER
+
+
 class BlackHole(Held):
     """A member that was not let in once, and then holds whoever calls."""
 
     def deliver(self, placement: Key, content: Content, fence: Fence, *, allow_co_ownership: bool = False) -> Report:
         if not self.calls:
             self.calls.append("turn away")
-            raise TemporaryError("no answer in time")
+            raise turned_away("no answer in time")
         return super().deliver(placement, content, fence, allow_co_ownership=allow_co_ownership)
 
 

@@ -17,7 +17,7 @@ from reconciler.delivery.kubernetes.connection import Connection
 from reconciler.delivery.kubernetes.settings import MemberSettings
 from reconciler.delivery.kubernetes.store import Call, KubernetesStore
 from reconciler.delivery.kubernetes.unwell import Anonymous, IdentityChanged
-from reconciler.errors import PermanentError, TemporaryError, UsageError
+from reconciler.errors import PermanentError, ReconcilerError, TemporaryError, UsageError
 from reconciler.redact import line
 
 _REVIEW = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
@@ -100,10 +100,15 @@ class KubernetesDelivery:
         try:
             return replace(answered(call), date=self._store.api.connection.date)
         except UsageError as error:
-            return Report(complete=None, reason=Reason.NOT_CONFIGURED, message=line(str(error)))
+            message, turned_away = line(str(error)), error.turned_away
+            return Report(complete=None, reason=Reason.NOT_CONFIGURED, message=message, turned_away=turned_away)
 
     def _identify(self) -> str:
-        self._store.cluster_uid = self._identity.confirmed()
+        try:
+            self._store.cluster_uid = self._identity.confirmed()
+        except ReconcilerError as error:
+            error.turned_away = True
+            raise
         return self._identity.user
 
     def _identify_beside(self, read: Callable[[], T]) -> T:

@@ -129,6 +129,23 @@ def test_a_storm_of_errors_is_not_fed(site, api):
     well(site.again())
 
 
+@pytest.mark.parametrize(
+    ("when", "turned_away"),
+    [
+        pytest.param(lambda _, path: "namespaces/kube-system" in path, True, id="who it is"),
+        pytest.param(lambda method, _: method == "PUT", False, id="an inventory"),
+        pytest.param(lambda _, path: "labelSelector=" in path, False, id="a list"),
+    ],
+)
+def test_only_what_is_asked_for_whichever_placement_turns_all_of_them_away(site, api, when, turned_away):
+    """Else what is wrong with one placement, as a right that it lacks, would be said of every other."""
+    objects = [site.config_map(f"c{number}") for number in range(4)]
+    well(site.delivers(*objects))
+    api.answer(500, when=when)
+    report = site.delivers(*({**one, "data": {"key": "2"}} for one in objects))
+    assert (report.reason, report.turned_away) == (Reason.UNREACHABLE, turned_away)
+
+
 def test_one_object_that_fails_at_the_member_does_not_stop_the_others(site, api):
     api.answer(500, when=lambda method, path: method == "PATCH" and "/bad" in path)
     report = site.delivers(site.config_map("bad"), site.config_map("good"))
