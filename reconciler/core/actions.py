@@ -120,6 +120,22 @@ class Reason(StrEnum):
         """Whether waiting alone will not help: the run is stuck at once, not after the deadline."""
         return self in (Reason.REFUSED, Reason.CONFLICT, Reason.IDENTITY_CHANGED)
 
+    @property
+    def tells_content(self) -> bool:
+        """Whether it says what of the content is there; else nobody could look, and what was known stays known."""
+        return self not in _NOBODY_LOOKED
+
+
+_NOBODY_LOOKED = frozenset(
+    {
+        Reason.UNREACHABLE,
+        Reason.UNAUTHORIZED,
+        Reason.NOT_CONFIGURED,
+        Reason.IDENTITY_CHANGED,
+        Reason.FENCE_LOST,
+    }
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectResult:

@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 from datetime import datetime
 
-from reconciler.core.actions import ObjectResult, Outcome, Reason
+from reconciler.core.actions import ObjectResult, Outcome, Reason, Report
 from reconciler.core.events import ClusterReported, Event, WithdrawalReported
 from reconciler.core.fold import apply_to_placement
-from reconciler.core.status import PlacementState
+from reconciler.core.status import ClusterFacts, PlacementState
 
 _RESULTS = 100
 """How many objects of a cluster are told apart, as upstream."""
@@ -39,8 +39,8 @@ def _heard(state: PlacementState, outcome: Outcome, now: datetime) -> Event | No
         return None
     for number, cluster in run.in_flight_on(target.cluster):
         if cluster.seq == target.seq:
-            results = report.results[:_RESULTS]
-            heard = (report.complete or "", report.reason, report.object, _facts(results))
+            results, complete = report.results[:_RESULTS], _known_complete(cluster, report)
+            heard = (complete, report.reason, report.object, _facts(results))
             if heard == (cluster.complete, cluster.reason, cluster.object, _facts(cluster.results)):
                 return None
             return ClusterReported(
@@ -50,13 +50,21 @@ def _heard(state: PlacementState, outcome: Outcome, now: datetime) -> Event | No
                 stage=number,
                 cluster=cluster.name,
                 intent=target.seq,
-                complete=report.complete or "",
+                complete=complete,
                 reason=report.reason,
                 object=report.object,
                 message=report.message,
                 results=results,
             )
     return None
+
+
+def _known_complete(cluster: ClusterFacts, report: Report) -> str:
+    """Return the hash that the member holds completely as far as is known, empty for none.
+
+    Who did not answer has not lost what arrived: it would else not be what a later rollback goes back to.
+    """
+    return report.complete or "" if report.reason.tells_content else cluster.complete
 
 
 def _heard_of_withdrawal(state: PlacementState, outcome: Outcome, now: datetime) -> Event | None:

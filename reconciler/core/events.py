@@ -142,7 +142,10 @@ class ClusterDeparted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterReported(Event):
-    """What a member answered changed: the hash it holds completely (empty: none), and why it is not done."""
+    """What is known of a member changed: the hash it holds completely (empty: none), and why it is not done.
+
+    Where nobody could look, the hash is the one that was known before.
+    """
 
     stage: int
     cluster: str

@@ -119,6 +119,23 @@ def test_a_member_that_forgets_while_it_is_watched_is_delivered_again(rings: Wor
     assert rings.run("web-1").end == "Succeeded"
 
 
+def test_a_member_that_falls_silent_has_what_arrived_and_is_only_looked_at_when_it_is_back(rings: World):
+    rings.breaks("canary")
+    rings.commits("runs/web-1.yaml", run("web-1"))
+    rings.passes()
+    rings.member("canary").falls_silent()
+    rings.passes(seconds=1)
+    found = rings.file("placements/_cluster/web/placement.yaml")["status"]["placementStatuses"][0]
+    told = {one["type"]: (one["status"], one["reason"], one["message"]) for one in found["conditions"]}
+    assert told["Applied"] == ("True", "AllWorkHaveBeenApplied", "All corresponding work objects are applied")
+    assert told["Available"] == ("False", "NotAllWorkAreAvailable", "no answer")
+    asked = len(rings.member("canary").calls)
+    rings.heals("canary")
+    rings.passes(seconds=1)
+    assert {one.split()[0] for one in rings.member("canary").calls[asked:]} == {"observe"}
+    assert rings.run("web-1").end == "Succeeded"
+
+
 def test_another_cluster_under_the_same_name_is_stuck_at_once(rings: World):
     rings.member("canary").is_swapped()
     rings.commits("runs/web-1.yaml", run("web-1"))

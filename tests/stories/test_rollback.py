@@ -416,6 +416,27 @@ def test_a_member_that_is_down_does_not_hold_up_the_others_and_stays_listed(one_
     assert one_done.run("web-2-rollback").end == "Succeeded"
 
 
+@pytest.mark.parametrize("answers", [True, False], ids=["it answers", "it is silent"])
+def test_what_arrived_completely_is_the_way_back_whether_or_not_the_member_answers_by_then(
+    one_done: World, *, answers: bool
+):
+    one_done.breaks("canary")
+    one_done.commits(change("value2", "web-2"))
+    one_done.passes()
+    if not answers:
+        one_done.member("canary").falls_silent()
+        one_done.passes(seconds=1)
+        assert one_done.placement().records["canary"].reason == "Unreachable"
+    third = one_done.commits(change("value3", "web-3"))
+    one_done.passes()
+    one_done.heals("canary")
+    one_done.passes(minutes=1)
+    assert one_done.values() == dict.fromkeys(NEW, "value3")
+    one_done.reverts(third)
+    one_done.passes()
+    assert one_done.values() == BACK | {"canary": "value2"}
+
+
 def test_a_cluster_that_has_left_is_not_rolled_back(one_done: World):
     commit = one_done.commits(change("value2", "web-2"))
     one_done.passes()

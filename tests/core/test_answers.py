@@ -1,0 +1,47 @@
+"""What members answered: what becomes an event, and what of a member is known by it."""
+
+import pytest
+
+from reconciler.core.actions import Outcome, Reason, Report, Target
+from reconciler.core.answers import absorb, absorbed
+from tests.core import logs
+from tests.core.logs import HASH, NOW, UID
+
+BLIND = {Reason.UNREACHABLE, Reason.UNAUTHORIZED, Reason.NOT_CONFIGURED, Reason.IDENTITY_CHANGED, Reason.FENCE_LOST}
+"""Whoever reports one of these has not seen the content."""
+FLYING = logs.Log().all_of(logs.FIRST).state
+
+
+def said(reason: Reason, complete: str | None = None) -> Outcome:
+    target = Target(placement=logs.PLACEMENT, cluster="member2", run_uid=UID, seq=4)
+    return Outcome(target=target, report=Report(complete=complete, reason=reason), observed_at=NOW)
+
+
+ARRIVED = said(Reason.NOT_AVAILABLE, HASH)
+
+
+@pytest.mark.parametrize("reason", list(Reason))
+def test_what_arrived_stays_known_until_somebody_looks_and_says_otherwise(reason: Reason):
+    state, events = absorbed(FLYING, [ARRIVED, said(reason)], NOW)
+    record = state.records["member2"]
+    assert (len(events), record.reason) == (2, reason)
+    assert (record.complete_at is not None, record.delivered is not None) == (reason in BLIND, reason in BLIND)
+
+
+@pytest.mark.parametrize("reason", sorted(BLIND))
+def test_what_did_not_arrive_is_not_made_complete_by_silence(reason: Reason):
+    state, _ = absorbed(FLYING, [ARRIVED, said(Reason.INCOMPLETE), said(reason)], NOW)
+    assert state.records["member2"].complete_at is None
+
+
+def test_what_stays_the_same_is_told_once():
+    state, _ = absorbed(FLYING, [ARRIVED, said(Reason.UNREACHABLE)], NOW)
+    assert absorb(state, [said(Reason.UNREACHABLE)], NOW) == ()
+
+
+def test_a_member_that_is_back_is_complete_since_it_first_was():
+    log = logs.Log(state=absorbed(FLYING, [ARRIVED], NOW)[0])
+    later = log.later(60).now
+    state, _ = absorbed(log.state, [said(Reason.UNREACHABLE), said(Reason.AVAILABLE, HASH)], later)
+    record = state.records["member2"]
+    assert (record.complete_at, record.available_at) == (NOW, later)
