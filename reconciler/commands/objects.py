@@ -121,10 +121,26 @@ def lost_runs(fleet: Fleet) -> dict[Key, RunStatus]:
 
     One that is committed there again with the same spec is the same run, once the rewrite is accepted.
     """
-    if not any(one.rule == "HistoryRewritten" for one in holds(fleet)):
+    if not _is_rewritten(fleet):
         return {}
     there = {one.uid for one in fleet.derivation.view.runs()}
     return {run.key: run for run in known_runs(fleet) if run.uid not in there and not run.reverts}
+
+
+def _lost_placements(fleet: Fleet) -> dict[Key, PlacementState]:
+    """Return the recorded placements that such a history knows nothing of.
+
+    One of the same name there is the same placement, whatever its spec, once the rewrite is accepted.
+    """
+    if not _is_rewritten(fleet):
+        return {}
+    there = {one.uid for one in fleet.derivation.view.placements()}
+    kept = ((key, state) for key, state in states(fleet).items() if state.removed_at is None)
+    return {key: state for key, state in kept if state.uid and state.uid not in there}
+
+
+def _is_rewritten(fleet: Fleet) -> bool:
+    return any(one.rule == "HistoryRewritten" for one in holds(fleet))
 
 
 def _runs(fleet: Fleet, noun: Noun, everything: bool) -> Iterator[Item]:
@@ -162,8 +178,9 @@ def _recorded(fleet: Fleet, run: Declared) -> dict[str, Any]:
 
 def _placements(fleet: Fleet, noun: Noun, everything: bool) -> Iterator[Item]:
     known = {state.uid: state for key, state in states(fleet).items() if key.kind == noun.kind and state.uid}
+    lost = _lost_placements(fleet)
     for one in fleet.derivation.view.objects[noun.kind].values():
-        state = known.pop(one.uid, None)
+        state = known.pop(lost[one.key].uid if one.key in lost else one.uid, None)
         status = {"status": placement_object(state)["status"]} if state is not None else {}
         yield Item(body=declared_object(one) | status)
     for state in known.values() if everything else ():

@@ -55,6 +55,24 @@ def test_a_run_that_a_rewrite_commits_again_is_there_once(asking, ask: Command, 
             assert ask(asking.remote, "acknowledge-rewrite").code == 0
 
 
+@pytest.mark.parametrize("same", [True, False], ids=["the same placement", "edited"])
+def test_a_placement_that_a_rewrite_commits_again_is_there_once(asking, ask: Command, *, same: bool):
+    """Seen: listed twice with --all while held, as recorded and as committed again, and without its conditions."""
+    texts = {path: asking.text("main", path) for path in asking.paths()}
+    if not same:
+        texts["placements/web.yaml"] = manifests.placement(revisionHistoryLimit=5)
+    asking.rewrites(servers.git(asking.remote, "rev-parse", "main~3"))
+    asking.commits(texts, message="Squash")
+    for step in ("held", "accepted", "taken up"):
+        for words in ("get crp", "get crp --all"):
+            [row] = ask(asking.remote, *words.split(), "--no-headers").out.splitlines()
+            assert row.split()[2] == "True", (step, words)
+        if step == "held":
+            assert ask(asking.remote, "acknowledge-rewrite").code == 0
+        else:
+            asking.passes()
+
+
 def test_problems_list_the_holds_that_the_status_branch_holds(asking, ask: Command):
     asking.rewrites(servers.git(asking.remote, "rev-parse", "main~1"))
     asking.commits("README.md", "x\n")
