@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from reconciler.commands.holds import FleetHeldError, Hold
 from reconciler.commands.planning import INITIALIZES, STARTS, STOPPED, Change, Difference, Foreseen
 from reconciler.commands.present import fields, small_table
 from reconciler.commands.telling import start_command
@@ -106,6 +107,7 @@ def data_of(merged: str | None, base: str, change: Change) -> dict[str, Any]:
         "merged": merged,
         "base": base,
         "conflicts": [],
+        "holds": [_hold_data(one) for one in change.holds],
         "problems": [str(one) for one in change.problems],
         "warnings": [str(one) for one in change.warnings],
         "leaving": [
@@ -118,8 +120,27 @@ def data_of(merged: str | None, base: str, change: Change) -> dict[str, Any]:
 
 def conflict_data(merged: str, conflict: ConflictError) -> dict[str, Any]:
     """Return in the same shape that nothing can be foreseen, since git leaves the merge to a person: in which files."""
-    nothing = data_of(merged, conflict.base, Change(problems=(), warnings=(), leaving=(), runs=()))
-    return nothing | {"conflicts": list(conflict.paths), "problems": [str(conflict)]}
+    return _nothing_data(merged, conflict.base, conflict) | {"conflicts": list(conflict.paths)}
+
+
+def held_data(merged: str | None, base: str, held: FleetHeldError) -> dict[str, Any]:
+    """Return in the same shape that nothing can be foreseen, since the whole fleet is held: by what."""
+    return _nothing_data(merged, base, held, held.hold)
+
+
+def _nothing_data(merged: str | None, base: str, why: Exception, *holds: Hold) -> dict[str, Any]:
+    nothing = Change(problems=(), warnings=(), leaving=(), runs=(), holds=holds)
+    return data_of(merged, base, nothing) | {"problems": [str(why)]}
+
+
+def _hold_data(hold: Hold) -> dict[str, Any]:
+    """Return a hold; without a subject the whole fleet is held."""
+    return {
+        "subject": hold.subject or None,
+        "rule": hold.rule,
+        "message": hold.message,
+        "command": hold.command or None,
+    }
 
 
 def _run_data(one: Foreseen) -> dict[str, Any]:

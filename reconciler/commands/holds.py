@@ -42,6 +42,15 @@ class Hold:
         return f"{self.subject or 'the whole fleet'} is held: {self.rule}: {self.message}"
 
 
+class FleetHeldError(RefusedError):
+    """Nothing is done because the whole of a fleet is held."""
+
+    def __init__(self, so: str, fleet: Fleet, hold: Hold) -> None:
+        """Say `so`, what follows from the hold, and what helps."""
+        super().__init__(f"{so}: {hold}" + (f"; first: {hold.command}" if hold.command else ""))
+        self.fleet, self.hold = fleet, hold
+
+
 def holds(fleet: Fleet) -> tuple[Hold, ...]:
     """Return everything that is held, the whole fleet first."""
     found: dict[tuple[str, str], Hold] = {}
@@ -93,10 +102,10 @@ def warn_of_holds(fleet: Fleet, known: Iterable[Hold] = ()) -> tuple[Hold, ...]:
 
 
 def refuse_held(fleet: Fleet, so: str) -> None:
-    """Raise RefusedError while the whole fleet is held, saying `so` what follows from that, and what helps."""
+    """Raise FleetHeldError while the whole fleet is held; `so` says what follows from that."""
     hold = next((one for one in holds(fleet) if not one.subject), None)
     if hold is not None:
-        raise RefusedError(f"{so}: {hold}" + (f"; first: {hold.command}" if hold.command else ""))
+        raise FleetHeldError(so, fleet, hold)
 
 
 # -- the whole fleet ----------------------------------------------------------------------------------------------

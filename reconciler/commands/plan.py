@@ -1,6 +1,6 @@
 """`reconciler plan`: what runs would do after a merge, before it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,12 +9,12 @@ import typer
 from reconciler.commands import options
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
+    from reconciler.commands.holds import FleetHeldError, Hold
     from reconciler.commands.opening import Fleet
     from reconciler.commands.planning import Change, Foreseen, Read
     from reconciler.core.model import Body
     from reconciler.core.view import FileChange, View
+    from reconciler.daemon.proposal import ConflictError
     from reconciler.git.run import Git
     from reconciler.status_branch.store import Status
 
@@ -42,7 +42,7 @@ def plan(
     """
     from reconciler.clock import wall  # noqa: PLC0415
     from reconciler.commands import OK, REFUSED, USAGE  # noqa: PLC0415
-    from reconciler.commands.foretelling import conflict_data  # noqa: PLC0415
+    from reconciler.commands.holds import FleetHeldError  # noqa: PLC0415
     from reconciler.commands.planning import Change, broken_by, foresee, partings, untimely_in  # noqa: PLC0415
     from reconciler.daemon.proposal import ConflictError  # noqa: PLC0415
     from reconciler.errors import UsageError  # noqa: PLC0415
@@ -51,17 +51,18 @@ def plan(
         raise UsageError(f"-o {output}: there are text, json and yaml")
     try:
         on = _open(where, ref)
-    except ConflictError as error:
+    except (ConflictError, FleetHeldError) as error:
         if output != "text":
-            _say_data(conflict_data(ref or _WORK_TREE, error), output)
+            _say_data(_why_nothing(error, ref), output)
         raise
-    found = foresee(on.view, on.read, on.status, on.held, wall())
+    found = foresee(on.view, on.read, on.status, {one.subject: str(one) for one in on.holds}, wall())
     found = _chosen(found, on.view, runs or (), namespace)
     change = Change(
         problems=broken_by(on.view, on.paths),
         warnings=untimely_in(on.view, on.status, on.paths),
         leaving=() if runs else partings(on.view, on.status, wall()),
         runs=found,
+        holds=on.holds,
     )
     _show(on, change, output)
     if change.problems:
@@ -80,7 +81,7 @@ class _Where:
     title: str
     merged: str | None = None
     base: str = ""
-    held: "Mapping[str, str]" = field(default_factory=dict)
+    holds: "tuple[Hold, ...]" = ()
 
 
 def _open(where: options.Reading, ref: str) -> _Where:
@@ -93,10 +94,9 @@ def _open(where: options.Reading, ref: str) -> _Where:
         return _alone(Path(where.repo))
     fleet = open_reading(where, tell_holds=False)
     refuse_held(fleet, "nothing can be foreseen")
-    held = {one.subject: str(one) for one in warn_of_holds(fleet)}
+    told = warn_of_holds(fleet)
     view, git = fleet.derivation.view, fleet.source.git
-    assert view.head is not None
-    head, merged = view.head.sha, ref or (_WORK_TREE if git.where is not None else "")
+    head, merged = _head(fleet), _merged(fleet, ref)
     tip = _tip(fleet, where, ref) if ref else None
     changes = _changes(git, head, tip, ref, where.branch)
     if changes:
@@ -108,10 +108,30 @@ def _open(where: options.Reading, ref: str) -> _Where:
         status=fleet.status,
         paths=tuple(one.path for one in changes),
         title=f"{merged} on top of {where.branch} {head[:7]}" if merged else f"{where.branch} at {head[:7]}",
-        merged=merged or None,
+        merged=merged,
         base=head,
-        held=held,
+        holds=told,
     )
+
+
+def _why_nothing(error: "ConflictError | FleetHeldError", ref: str) -> dict[str, Any]:
+    """Return as data why nothing can be foreseen."""
+    from reconciler.commands.foretelling import conflict_data, held_data  # noqa: PLC0415
+    from reconciler.daemon.proposal import ConflictError  # noqa: PLC0415
+
+    if isinstance(error, ConflictError):
+        return conflict_data(ref or _WORK_TREE, error)
+    return held_data(_merged(error.fleet, ref), _head(error.fleet), error)
+
+
+def _merged(fleet: "Fleet", ref: str) -> str | None:
+    """Return what is brought in, by name; None where there are no files that could be."""
+    return ref or (_WORK_TREE if fleet.source.git.where is not None else None)
+
+
+def _head(fleet: "Fleet") -> str:
+    assert fleet.derivation.view.head is not None
+    return fleet.derivation.view.head.sha
 
 
 def _changes(git: "Git", head: str, tip: str | None, ref: str, branch: str) -> "tuple[FileChange, ...]":

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import cast
 
+from reconciler.commands.holds import Hold
 from reconciler.core.clearing import is_abandoned
 from reconciler.core.draft import Declarations
 from reconciler.core.events import RunSeen, RunSuperseded, RunWithdrawn
@@ -83,6 +84,8 @@ class Change:
     warnings: tuple[Problem, ...]
     leaving: tuple[Parting, ...]
     runs: tuple[Foreseen, ...]
+    holds: tuple[Hold, ...] = ()
+    """What keeps all of it, or a part, from being carried out."""
 
 
 Read = Callable[[str, int], tuple[Body, ...]]

@@ -536,13 +536,23 @@ def test_while_the_whole_fleet_is_held_nothing_is_foreseen(rings, olga, happens,
     """What would be derived then is not what comes once the hold is over, and nothing is carried out before."""
     rings.commits(RUN, manifests.run("r1", state="Initialize"))
     rings.passes()
-    assert olga("plan").code == 0
+    before = foreseen(olga)
+    assert before["holds"] == []
     happens(rings)
     said = olga("plan")
     assert (said.code, said.out) == (4, "")
     [told] = said.err.splitlines()
     assert told.startswith(f"reconciler: nothing can be foreseen: the whole fleet is held: {rule}: ")
     assert told.endswith(first)
+    structured = olga("plan", "-o", "json")
+    assert (structured.code, structured.err) == (4, said.err)
+    data = json.loads(structured.out)
+    assert data.keys() == before.keys()
+    [hold] = data["holds"]
+    assert (hold["subject"], hold["rule"]) == (None, rule)
+    assert told.endswith(f"; first: {hold['command']}" if hold["command"] else hold["message"])
+    assert [f"reconciler: {one}" for one in data["problems"]] == [told]
+    assert (data["merged"], data["base"], data["runs"]) == (None, rings.head(), [])
 
 
 def test_a_run_of_a_placement_that_is_held_would_do_nothing(rings, olga):
@@ -551,8 +561,11 @@ def test_a_run_of_a_placement_that_is_held_would_do_nothing(rings, olga):
     rings.commits("problems.yaml", text, on="fleet-status")
     rings.damaged = True
     branches_off(rings, {RUN: manifests.run("r1")})
-    [run] = foreseen(olga, "--ref", "feature", code=4)["runs"]
+    data = foreseen(olga, "--ref", "feature", code=4)
+    [run] = data["runs"]
     assert run["problem"] == "ClusterResourcePlacement web is held: BehindFence: it was set back"
+    wanted = {"subject": "ClusterResourcePlacement web", "rule": "BehindFence", "message": "it was set back"}
+    assert data["holds"] == [wanted | {"command": None}]
 
 
 def test_an_approval_of_the_change_that_will_not_count_is_warned_of(rings, olga):
