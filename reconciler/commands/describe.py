@@ -16,7 +16,7 @@ def register(application: typer.Typer) -> None:
 def describe(
     noun: Annotated[str, typer.Argument(help="What it is: csur, crp, cluster … (or NOUN/NAME).")],
     where: options.Reading,
-    name: Annotated[str | None, typer.Argument(help="Its name.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Its name; NAME@UID for one of several.")] = None,
     namespace: options.Namespace = "",
     everything: Annotated[bool, typer.Option("--all", help="Also what was removed from the branch.")] = False,
     settings_file: options.SettingsFile = None,
@@ -29,10 +29,12 @@ def describe(
 
     asked, wanted = reading.split(noun, name)
     fleet = reading.open_reading(where)
+    bare, uid = reading.name_and_uid(wanted)
+    everything = everything or bool(uid)
     fleet = fleet.whole() if everything else fleet
     place = reading.place(asked, namespace)
-    found = [one for one in objects.items(fleet, asked, everything=everything) if one.name == wanted]
-    found = [one for one in found if one.namespace == place]
+    there = objects.items(fleet, asked, everything=everything)
+    found = [one for one in there if reading.is_named(one, wanted) and one.namespace == place]
     if not found:
         return reading.not_found(fleet, asked, wanted, place)
     for number, one in enumerate(found):
@@ -41,5 +43,5 @@ def describe(
     if asked.kind == "MemberCluster" and (settings_file is not None or members is not None):
         from reconciler.commands.asked import member_lines  # noqa: PLC0415 - only who asks members pays for it
 
-        present.say(*member_lines(fleet, wanted, settings_file, members, where.repo))
+        present.say(*member_lines(fleet, bare, settings_file, members, where.repo))
     return OK

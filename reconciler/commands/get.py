@@ -23,7 +23,11 @@ def register(application: typer.Typer) -> None:
 @options.reading
 def get(
     what: Annotated[
-        list[str], typer.Argument(metavar="NOUN[,NOUN] [NAME ...]", help="csur, crp, careq, clusters … or NOUN/NAME …")
+        list[str],
+        typer.Argument(
+            metavar="NOUN[,NOUN] [NAME ...]",
+            help="csur, crp, careq, clusters … or NOUN/NAME …; NAME@UID for one of several.",
+        ),
     ],
     where: options.Reading,
     namespace: options.Namespace = "",

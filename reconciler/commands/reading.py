@@ -9,7 +9,7 @@ from typing import cast
 from reconciler import clock
 from reconciler.commands import FAILED, present
 from reconciler.commands.holds import Hold, hold_of_run, holds, warn_of_holds
-from reconciler.commands.nouns import DEFAULT_NAMESPACE, NOUNS, Noun, noun_of
+from reconciler.commands.nouns import DEFAULT_NAMESPACE, NOUNS, Item, Noun, noun_of
 from reconciler.commands.objects import items, lost_runs
 from reconciler.commands.opening import Fleet, lost_status, open_fleet
 from reconciler.commands.options import Reading
@@ -122,9 +122,15 @@ def run_named(word: str, namespace: str) -> tuple[Noun, str, str]:
 
 
 def name_and_uid(word: str) -> tuple[str, str]:
-    """Read `NAME`, or `NAME@UID` of one of several runs of that name; the uid may be cut short, or empty."""
+    """Read `NAME`, or `NAME@UID` of one of several objects of that name; the uid may be cut short, or empty."""
     name, _, uid = word.partition("@")
     return name, uid
+
+
+def is_named(item: Item, word: str) -> bool:
+    """Tell whether `NAME` or `NAME@UID` means an object."""
+    name, uid = name_and_uid(word)
+    return item.name == name and str(item.metadata.get("uid") or "").startswith(uid)
 
 
 def knowing(fleet: Fleet, noun: Noun, namespace: str, word: str) -> Fleet:

@@ -12,7 +12,7 @@ from reconciler.commands.nouns import LABELS, NAMESPACE, REMOVED, Column, Item, 
 from reconciler.commands.objects import items, problems, with_content
 from reconciler.commands.opening import Fleet
 from reconciler.commands.present import Table, say, warn
-from reconciler.commands.reading import follow, not_found
+from reconciler.commands.reading import follow, is_named, name_and_uid, not_found
 from reconciler.core import codec
 from reconciler.core.model import LabelSelector, Problem
 from reconciler.documents import yaml
@@ -55,12 +55,22 @@ class Look:
 
 
 def _find(fleet: Fleet, query: Query) -> list[Item]:
-    found = matching(items(fleet, query.noun, everything=query.everything), query.selector)
-    if query.noun.namespaced and query.namespace is not None:
-        found = [one for one in found if one.namespace == query.namespace]
-    if query.names:
-        found = [one for name in query.names for one in found if one.name == name]
+    found = list(_named(fleet, query)) if query.names else _there(fleet, query, everything=query.everything)
     return _asked(fleet, query.settings, found) if query.settings is not None else found
+
+
+def _there(fleet: Fleet, query: Query, *, everything: bool) -> list[Item]:
+    found = matching(items(fleet, query.noun, everything=everything), query.selector)
+    anywhere = not query.noun.namespaced or query.namespace is None
+    return [one for one in found if anywhere or one.namespace == query.namespace]
+
+
+def _named(fleet: Fleet, query: Query) -> Iterator[Item]:
+    """Yield what the names mean, in their order; one with a uid is found where it was removed, too."""
+    words = [(word, query.everything or bool(name_and_uid(word)[1])) for word in query.names]
+    there = {everything: _there(fleet, query, everything=everything) for everything in {one for _, one in words}}
+    for word, everything in words:
+        yield from (one for one in there[everything] if is_named(one, word))
 
 
 def _asked(fleet: Fleet, settings: Settings, found: list[Item]) -> list[Item]:
@@ -84,9 +94,9 @@ def _told(answer: "Answer") -> Told:
 
 def _missing(fleet: Fleet, query: Query, found: Sequence[Item]) -> int:
     """Say which names are not there; return the exit code."""
-    there = {one.name for one in found}
+    missing = [word for word in query.names if not any(is_named(one, word) for one in found)]
     where = (query.namespace or "") if query.noun.namespaced else ""
-    return max((not_found(fleet, query.noun, name, where) for name in query.names if name not in there), default=OK)
+    return max((not_found(fleet, query.noun, word, where) for word in missing), default=OK)
 
 
 def _nothing(query: Query) -> None:

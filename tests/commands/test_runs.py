@@ -1,5 +1,6 @@
 """`tree`, `describe` and `wait` tell how far a run is, what it waits for, and who can help."""
 
+import json
 import re
 
 import pytest
@@ -130,7 +131,17 @@ def test_a_run_that_has_a_namesake_is_named_with_its_uid(rings, olga):
     assert "Its file was removed by commit" in said
     assert f"next: reconciler rollback web-1@{uids[1]}\n" in said
     assert 'resourceSnapshotIndex: "0"' in olga("rollback", f"web-1@{uids[1]}", "--dry-run").out
-    assert olga("tree", "web-1@00000000").code == olga("why", "web-1@00000000").code == 1
+    for words in (("tree",), ("why",), ("get", "csur"), ("describe", "csur")):
+        assert olga(*words, "web-1@00000000").code == 1
+    listed = olga("get", "csur", "web-1", f"web-1@{uids[1]}", f"web-1@{uids[0]}", "-o", "json").out
+    found = [one["metadata"]["uid"][:8] for one in json.loads(listed)["items"]]
+    assert found == [uids[3], uids[1], uids[0]]
+    one = olga("get", f"csur/web-1@{uids[1]}", "-o", "json")
+    assert (one.code, json.loads(one.out)["metadata"]["uid"][:8]) == (0, uids[1])
+    for uid in uids:
+        described = olga("describe", "csur", f"web-1@{uid}").out
+        assert re.findall(r"UID: +(\w{8})-", described) == [uid]
+        assert ("Removed By:" in described) == (uid != uids[3])
 
 
 # -- watching the tree --------------------------------------------------------------------------------------------
