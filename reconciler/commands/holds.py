@@ -17,6 +17,7 @@ from reconciler.daemon.rewrites import acknowledgement
 from reconciler.documents import yaml
 from reconciler.errors import RefusedError
 from reconciler.git import history
+from reconciler.git.run import Git
 from reconciler.status_branch import layout, reader, store
 
 _SHOWN = 5
@@ -77,15 +78,23 @@ def held_since(fleet: Fleet, hold: Hold) -> datetime | None:
     if fleet.status is None:
         return None
     subjects = (hold.subject,) if hold.subject else (fleet.branch, fleet.status_branch, str(reader.ANY))
-    git, since = fleet.source.git, None
-    versions = list(history.versions(git, fleet.status.commit, layout.PROBLEMS))
-    blobs = history.read_blobs(git, {blob for _, blob in versions if blob is not None})
-    for commit, blob in versions:
-        told = _problems_in(blobs[blob]) if blob is not None else ()
+    since = None
+    for moment, told in _problems_back(fleet.source.git, fleet.status.commit):
         if not any(one.rule == hold.rule and one.path in subjects for one in told):
             break
-        since = commit.time
+        since = moment
     return since
+
+
+def _problems_back(git: Git, tip: str) -> Iterator[tuple[datetime, tuple[Problem, ...]]]:
+    """Yield what `problems.yaml` held from when on, newest first; ever more versions are read at once, as asked for."""
+    versions, count = list(history.versions(git, tip, layout.PROBLEMS)), 1
+    while versions:
+        some, versions = versions[:count], versions[count:]
+        blobs = history.read_blobs(git, {blob for _, blob in some if blob is not None})
+        for commit, blob in some:
+            yield commit.time, _problems_in(blobs[blob]) if blob is not None else ()
+        count *= 2
 
 
 def warn_of_holds(fleet: Fleet, known: Iterable[Hold] = ()) -> tuple[Hold, ...]:

@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from reconciler.core.conditions import timestamp
+from reconciler.git import history
 from tests import manifests, servers
 from tests.world import BEGIN
 
@@ -253,6 +254,28 @@ def test_what_is_held_says_since_when_as_far_as_the_status_branch_tells(gated, o
         assert since() == timestamp(moment)
         gated.clock.never_before(gated.clock.now() + timedelta(hours=1))
     gated.damaged = True
+
+
+def test_since_when_it_is_held_is_read_no_further_back_than_it_was_held(gated, olga, monkeypatch):
+    rolls_out(gated, "r1")
+    gated.damaged = True
+    for number in range(20):
+        text = f"problems:\n- {{path: runs/{number}.yaml, rule: InvalidYaml, message: no}}\n"
+        gated.commits("problems.yaml", text, on="fleet-status")
+    log = servers.git(gated.remote, "log", "--format=", "--raw", "--no-abbrev", "fleet-status", "--", "problems.yaml")
+    before = {line.split()[3] for line in log.splitlines()}
+    hold = "- {path: ClusterResourcePlacement web, rule: BehindFence, message: it was set back}\n"
+    gated.commits("problems.yaml", f"problems:\n{hold}", on="fleet-status")
+    read, asked = history.read_blobs, []
+
+    def noting(git, blobs, **how):
+        wanted = list(blobs)
+        asked.extend(wanted)
+        return read(git, wanted, **how)
+
+    monkeypatch.setattr(history, "read_blobs", noting)
+    assert ", since 2025-07-22T21:00:00Z (AGE)." in told(olga, "r1")
+    assert len(before & set(asked)) < 3 < len(before)
 
 
 # -- files that do not count -----------------------------------------------------------------------------------------
