@@ -150,12 +150,17 @@ def _goes(view: View, uid: str) -> bool:
 
 def _kept(state: PlacementState, view: View) -> Iterator[Parting]:
     """Say what comes of it that a placement is there again whose removal was waited with."""
-    members = view.clusters()
-    held = sorted(one.cluster for one in state.records.values() if one.hash and is_member(members, one))
+    held = _holding(state, view)
     if held:
         what = "let go of on" if is_abandoned(state) else "removed from"
         message = f"it is added again within the grace period: what it placed is not {what} {', '.join(held)}"
         yield Parting(outcome="Kept", subject=str(state.key), message=message)
+
+
+def _holding(state: PlacementState, view: View) -> list[str]:
+    """Return the members that hold something of a placement; one that left and came again holds nothing of it."""
+    members = view.clusters()
+    return sorted(one.cluster for one in state.records.values() if one.hash and is_member(members, one))
 
 
 def _departing(view: View, states: Iterable[tuple[PlacementState, PlacementState]]) -> Iterator[Parting]:
@@ -187,8 +192,7 @@ def _rolled_back(run: RunStatus) -> Parting:
 
 
 def _removed(state: PlacementState, view: View) -> Parting:
-    members = view.clusters()
-    held = sorted(one.cluster for one in state.records.values() if one.hash and one.cluster in members)
+    held = _holding(state, view)
     names = ", ".join(held) or "no cluster"
     if is_abandoned(state):
         message = f"its deleteStrategy is Abandon: after the grace period it lets go of what it placed on {names}"

@@ -451,6 +451,20 @@ def test_a_withdrawal_and_a_removal_are_told_before_they_are_merged(rings, olga)
     assert "is removed from canary" in olga("plan", "--ref", "feature").out
 
 
+def test_a_cluster_that_left_and_came_again_is_not_told_to_lose_what_it_has(rings, olga):
+    rings.commits(RUN, manifests.run("r1"))
+    rings.passes()
+    rings.leaves("east")
+    rings.joins("east", ring="prod")
+    rings.passes()
+    branches_off(rings, {RUN: None, "placements/web.yaml": None})
+    (found,) = (one for one in foreseen(olga, "--ref", "feature")["leaving"] if one["outcome"] == "Removed")
+    assert found["clusters"] == {"canary": None, "west": None}
+    rings.merges("feature")
+    rings.passes(minutes=30)
+    assert rings.values() == {"canary": None, "east": "value1", "west": None}
+
+
 def test_an_abandoned_placement_is_told_to_leave_its_objects(rings, olga):
     abandoning = {"type": "External", "deleteStrategy": {"propagationPolicy": "Abandon"}}
     rings.commits({"placements/web.yaml": manifests.placement(strategy=abandoning), RUN: manifests.run("r1")})
