@@ -508,6 +508,7 @@ def _heard(old: Record, event: ClusterReported) -> Record:
     available = complete and event.reason is Reason.AVAILABLE
     return replace(
         old,
+        arrived=old.arrived or complete,
         complete_at=(old.complete_at or event.now) if complete else None,
         available_at=(old.available_at or event.now) if available else None,
         reason=event.reason,
@@ -571,7 +572,7 @@ def _withdrawal_reported(state: PlacementState, event: WithdrawalReported) -> Pl
         raise IllegalTransition(f"event {event.seq} of {state.key}: nothing is being removed from {event.cluster}")
     heard = replace(old, reason=event.reason, object=event.object, message=event.message, results=event.results)
     if event.reason is Reason.WITHDRAWN:
-        heard = replace(heard, complete_at=event.now)
+        heard = replace(heard, arrived=True, complete_at=event.now)
     return replace(state, records={**state.records, event.cluster: heard})
 
 

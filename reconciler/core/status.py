@@ -11,7 +11,7 @@ from enum import StrEnum
 from reconciler.core.actions import ObjectResult, Reason
 from reconciler.core.model import Body, Key, parse_duration
 
-FORMAT = 4
+FORMAT = 5
 """Raised with any change of the fold or of the rendering."""
 
 
@@ -381,6 +381,8 @@ class Record:
 
     An empty `hash` stands for nothing: what the placement had put there was to be removed, by a run's delete stage or
     (`run` is empty) because the placement is gone. `policy` is the index of the policy snapshot that chose the cluster.
+    `complete_at` is None where the member says that something is missing, `arrived` stays true from the first time that
+    all was there.
     """
 
     cluster: str
@@ -394,6 +396,7 @@ class Record:
     seq: int
     started_at: datetime
     placement_uid: str = ""
+    arrived: bool = False
     complete_at: datetime | None = None
     available_at: datetime | None = None
     reason: Reason | None = None
@@ -404,8 +407,8 @@ class Record:
 
     @property
     def delivered(self) -> Delivered | None:
-        """The last complete delivery: this one if it is, else the one before; None where nothing is left."""
-        if self.complete_at is None:
+        """The last delivery that arrived: this one if it did, else the one before; None where nothing is left."""
+        if not self.arrived:
             return self.before
         if not self.hash:
             return None

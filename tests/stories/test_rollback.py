@@ -1,10 +1,12 @@
 """Reverting the commit of a run: every cluster it was the last to write returns to what it had before."""
 
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
 
 from tests import manifests
+from tests.awkward import Awkward
 from tests.manifests import run, stage, strategy
 from tests.world import World
 
@@ -416,17 +418,28 @@ def test_a_member_that_is_down_does_not_hold_up_the_others_and_stays_listed(one_
     assert one_done.run("web-2-rollback").end == "Succeeded"
 
 
-@pytest.mark.parametrize("answers", [True, False], ids=["it answers", "it is silent"])
-def test_what_arrived_completely_is_the_way_back_whether_or_not_the_member_answers_by_then(
-    one_done: World, *, answers: bool
+def falls_silent(member: Awkward) -> None:
+    member.falls_silent()
+
+
+def loses_an_object_for_good(member: Awkward) -> None:
+    member.objects.popitem()
+    member.refuses("quota exceeded")
+
+
+@pytest.mark.parametrize(
+    ("happens", "reason"),
+    [(lambda _: None, "NotAvailable"), (falls_silent, "Unreachable"), (loses_an_object_for_good, "Refused")],
+)
+def test_what_arrived_completely_is_the_way_back_whatever_became_of_it(
+    one_done: World, happens: Callable[[Awkward], None], reason: str
 ):
     one_done.breaks("canary")
     one_done.commits(change("value2", "web-2"))
     one_done.passes()
-    if not answers:
-        one_done.member("canary").falls_silent()
-        one_done.passes(seconds=1)
-        assert one_done.placement().records["canary"].reason == "Unreachable"
+    happens(one_done.member("canary"))
+    one_done.passes(seconds=5)
+    assert one_done.placement().records["canary"].reason == reason
     third = one_done.commits(change("value3", "web-3"))
     one_done.passes()
     one_done.heals("canary")
