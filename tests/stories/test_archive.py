@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.core import archive
-from reconciler.core.status import When
+from reconciler.core.status import FORMAT, When
 from tests import manifests, servers
 from tests.manifests import run, stage, strategy
 from tests.world import World
@@ -42,7 +42,7 @@ def test_a_run_that_is_over_leaves_the_tree_when_its_file_does(done: World):
     done.passes()
     assert tree(done) == {"web-2"}
     assert (done.run("web-1").end, done.events("web-1")[-1]) == ("Succeeded", "RunCompleted")
-    assert done.log().endswith("Observed-Commit: <Remove runs/web-1.yaml>\nFormat: 4")
+    assert done.log().endswith(f"Observed-Commit: <Remove runs/web-1.yaml>\nFormat: {FORMAT}")
 
 
 def test_a_run_that_ends_with_its_file_leaves_when_its_end_is_told(done: World):

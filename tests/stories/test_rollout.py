@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from reconciler.core.status import When
+from reconciler.core.status import FORMAT, When
 from tests import manifests
 from tests.manifests import run, stage, strategy
 from tests.world import World
@@ -77,27 +77,27 @@ def test_the_status_branch_tells_a_rollout_to_whoever_reads_its_log(rings: World
     rings.passes()
     assert rings.log() == (
         "Begin the status branch\n\n"
-        "Observed-Commit: <Begin>\nFormat: 4\n\n"
+        f"Observed-Commit: <Begin>\nFormat: {FORMAT}\n\n"
         "web-1: updating stage canary\n\n"
         "web-1  RunInitialized\n"
         "web-1  canary  canary  Started  intent 8\n\n"
-        "Run: web-1\nSnapshot: 0 (<hash>)\nObserved-Commit: <Roll out>\nFormat: 4\n\n"
+        f"Run: web-1\nSnapshot: 0 (<hash>)\nObserved-Commit: <Roll out>\nFormat: {FORMAT}\n\n"
         "web-1: stage canary waiting for Approval\n\n"
         "web-1  canary  canary  Available\n"
         "web-1  canary  after Approval opened\n\n"
-        "Run: web-1\nSnapshot: 0 (<hash>)\nObserved-Commit: <Roll out>\nFormat: 4\n\n"
+        f"Run: web-1\nSnapshot: 0 (<hash>)\nObserved-Commit: <Roll out>\nFormat: {FORMAT}\n\n"
         "web-1: updating stage prod\n\n"
         "web-1  canary  after Approval passed by commit <Approve web-1-canary>\n"
         "web-1  prod  east  Started  intent 13\n\n"
-        "Run: web-1\nSnapshot: 0 (<hash>)\nObserved-Commit: <Approve web-1-canary>\nFormat: 4\n\n"
+        f"Run: web-1\nSnapshot: 0 (<hash>)\nObserved-Commit: <Approve web-1-canary>\nFormat: {FORMAT}\n\n"
         "web-1: updating stage prod\n\n"
         "web-1  prod  east  Available\n"
         "web-1  prod  west  Started  intent 15\n\n"
-        "Run: web-1\nSnapshot: 0 (<hash>)\nObserved-Commit: <Approve web-1-canary>\nFormat: 4\n\n"
+        f"Run: web-1\nSnapshot: 0 (<hash>)\nObserved-Commit: <Approve web-1-canary>\nFormat: {FORMAT}\n\n"
         "web-1: succeeded\n\n"
         "web-1  prod  west  Available\n"
         "web-1  RunCompleted\n\n"
-        "Run: web-1\nSnapshot: 0 (<hash>)\nObserved-Commit: <Approve web-1-canary>\nFormat: 4"
+        f"Run: web-1\nSnapshot: 0 (<hash>)\nObserved-Commit: <Approve web-1-canary>\nFormat: {FORMAT}"
     )
 
 
