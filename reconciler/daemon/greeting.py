@@ -1,11 +1,10 @@
-"""At the start of the service every member that the settings name is asked once who it is, and as whom it knows us.
+"""At the start of the service every member is asked once who it is, and as whom it knows us.
 
 So a mistake in the settings, or a member that was swapped, is in the log before a rollout gets there. Nothing waits for
-the answers and nothing follows from them: what a run is told of a member comes from its workers, as ever. Members that
-`delivery.default` reaches are not asked: which ones those are, the repository says.
+the answers and nothing follows from them: what a run is told of a member comes from its workers, as ever.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from queue import Empty, SimpleQueue
 from threading import Thread
 
@@ -21,14 +20,18 @@ MAX_THREADS = 8
 Deliveries = Callable[[str], Delivery | None]
 
 
-def greet_all(settings: Settings, deliveries: Deliveries, is_over: Callable[[], bool]) -> tuple[Thread, ...]:
-    """Begin to ask all of them, in threads that end by themselves or with the process; return these.
+def greet_all(
+    settings: Settings, declared: Iterable[str], deliveries: Deliveries, is_over: Callable[[], bool]
+) -> tuple[Thread, ...]:
+    """Begin to ask those that the settings name or the repository declares, in threads that end by themselves.
 
-    `deliveries` gives what the workers use too. Nothing is begun or said any more once `is_over` holds.
+    `deliveries` gives what the workers use too, None for who is not configured. Nothing is begun or said any more once
+    `is_over` holds. Return the threads.
     """
-    names: SimpleQueue[str] = SimpleQueue()
-    for name in sorted(settings.delivery_clusters):
-        names.put(name)
+    names: SimpleQueue[tuple[str, str]] = SimpleQueue()
+    for name in sorted({*settings.delivery_clusters, *declared}):
+        is_named = name in settings.delivery_clusters
+        names.put((name, f"delivery.clusters.{name}" if is_named else "delivery.default"))
     count = min(MAX_THREADS, names.qsize())
     threads = tuple(
         Thread(target=_greet_some, args=(names, deliveries, is_over), name=f"greeting {number}", daemon=True)
@@ -39,22 +42,22 @@ def greet_all(settings: Settings, deliveries: Deliveries, is_over: Callable[[], 
     return threads
 
 
-def _greet_some(names: "SimpleQueue[str]", deliveries: Deliveries, is_over: Callable[[], bool]) -> None:
+def _greet_some(names: "SimpleQueue[tuple[str, str]]", deliveries: Deliveries, is_over: Callable[[], bool]) -> None:
     while not is_over():
         try:
-            name = names.get_nowait()
+            name, setting = names.get_nowait()
         except Empty:
             return
         try:
-            _greet(name, deliveries(name), is_over)
+            _greet(name, setting, deliveries(name), is_over)
         except Exception:  # noqa: BLE001 - a member's bug, whatever it is, stays that member's
             _log.exception("a member could not be asked who it is", cluster=name)
 
 
-def _greet(name: str, delivery: Delivery | None, is_over: Callable[[], bool]) -> None:
+def _greet(name: str, setting: str, delivery: Delivery | None, is_over: Callable[[], bool]) -> None:
     if not isinstance(delivery, Greets):
         return
     report = delivery.greet()
     if report.reason is not Reason.AVAILABLE and not is_over():
-        facts = {"cluster": name, "reason": str(report.reason), "setting": f"delivery.clusters.{name}"}
+        facts = {"cluster": name, "reason": str(report.reason), "setting": setting}
         _log.warning("a member is not as it should be", **facts, message=report.message)

@@ -72,7 +72,7 @@ class Service:
             while not self._stop.is_set():
                 self._one()
                 if not is_greeted:  # only now, so that the first pass waits for no thread of theirs
-                    greet_all(self._reconciler.settings, self._reconciler.deliveries, self._stop.is_set)
+                    self._greet()
                 is_greeted = True
                 # the scheduler lives by the wall clock; should that be set back, this wait still ends
                 self._wake.wait(timeout=2 * self._poll)
@@ -80,6 +80,11 @@ class Service:
         finally:
             self._scheduler.shutdown(wait=False)
             self._finish()
+
+    def _greet(self) -> None:
+        reconciler = self._reconciler
+        declared = reconciler.derivation.view.clusters()
+        greet_all(reconciler.settings, declared, reconciler.deliveries, self._stop.is_set)
 
     @contextmanager
     def _heeding_signals(self) -> Iterator[None]:

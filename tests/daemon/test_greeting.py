@@ -49,7 +49,7 @@ def settings_of(members: dict[str, Any]) -> Settings:
 def greet(members: dict[str, Any], is_over: Callable[[], bool] = lambda: False) -> list[dict[str, Any]]:
     """Greet the members and return what was logged, by the names of the members."""
     with capture_logs() as logs:
-        for thread in greet_all(settings_of(members), members.__getitem__, is_over):
+        for thread in greet_all(settings_of(members), (), members.__getitem__, is_over):
             thread.join()
     return sorted((dict(one) for one in logs), key=lambda one: one["cluster"])
 
@@ -73,6 +73,20 @@ def test_a_line_is_said_of_every_member_that_is_not_as_it_should_be_and_names_it
     assert {one.asked for one in members.values() if isinstance(one, Greeted)} == {1}
 
 
+def test_members_that_only_the_repository_names_are_asked_where_the_default_leads_to_them():
+    ill = Greeted(said(Reason.UNREACHABLE, "refused"))
+    with capture_logs() as logs:
+        for thread in greet_all(
+            settings_of({"a": ill}), ["a", "b", "nowhere"], {"a": ill, "b": ill}.get, lambda: False
+        ):
+            thread.join()
+    assert sorted((one["cluster"], one["setting"]) for one in logs) == [
+        ("a", "delivery.clusters.a"),
+        ("b", "delivery.default"),
+    ]
+    assert ill.asked == 2
+
+
 def test_a_few_members_are_asked_at_once_and_one_that_hangs_holds_up_no_other():
     hangs, together, now, most, lock = Event(), Barrier(MAX_THREADS - 1), set(), [], Lock()
 
@@ -88,7 +102,7 @@ def test_a_few_members_are_asked_at_once_and_one_that_hangs_holds_up_no_other():
     members: dict[str, Any] = {"a": Greeted(lambda: said(Reason.AVAILABLE)() if hangs.wait() else broken())}
     names = [f"b{number:02}" for number in range(3 * (MAX_THREADS - 1))]
     members |= {name: Greeted(lambda name=name: answers(name)) for name in names}
-    threads = greet_all(settings_of(members), members.__getitem__, lambda: False)
+    threads = greet_all(settings_of(members), (), members.__getitem__, lambda: False)
     assert [thread.daemon for thread in threads] == [True] * MAX_THREADS
     until(lambda: sum(thread.is_alive() for thread in threads) == 1)
     assert [one.asked for one in members.values()] == [1] * len(members)
