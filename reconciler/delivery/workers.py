@@ -25,12 +25,13 @@ LONGEST_KNOCK_SECONDS = 2.0
 """The same where it is the member that has to change: its coming back is to be noticed."""
 MAX_WORKERS = 64
 _KNOCKING = 0.25
-"""Of the workers, the share that knocks at members that let nobody in: most of the time they are held for nothing."""
+"""Of the workers, the share that calls members that gave no answer last time: mostly they are held for nothing."""
 _REST = 3
 """A member that answers, and not all is there yet, is left alone so many times as long as the try took."""
 
 _Jitter = Callable[[float], float]
-_WAITS_FOR_THE_MEMBER = frozenset({Reason.UNREACHABLE, Reason.UNAUTHORIZED, Reason.NOT_CONFIGURED, Reason.INCOMPLETE})
+_MUTE = frozenset({Reason.UNREACHABLE, Reason.UNAUTHORIZED, Reason.NOT_CONFIGURED})
+_WAITS_FOR_THE_MEMBER = _MUTE | {Reason.INCOMPLETE}
 
 _log = structlog.get_logger(__name__)
 
@@ -181,6 +182,8 @@ class _Member:
 
     jobs: dict[Key, _Job] = field(default_factory=dict)
     busy: bool = False
+    is_mute: bool = False
+    """Whether it gave no answer when it was last called, or not to us; it may have held its thread for long."""
     knocks: int = 0
     not_before: float = 0.0
 
@@ -360,14 +363,14 @@ class Workers:
         return sorted((one for one in found if one is not None), key=lambda one: one[0])
 
     def _fitting(self, due: Iterable[_Due]) -> list[tuple[_Member, _Job]]:
-        """Return those for whom there is room; those that only knock leave most of it to the others."""
+        """Return those for whom there is room; members that may not answer leave most of it to the others."""
         busy = [member for member in self._members.values() if member.busy]
         room = self._max_workers - len(busy)
-        room_to_knock = max(1, int(_KNOCKING * self._max_workers)) - sum(member.is_shut for member in busy)
+        room_to_knock = max(1, int(_KNOCKING * self._max_workers)) - sum(member.is_mute for member in busy)
         fitting: list[tuple[_Member, _Job]] = []
         for _, member, job in due:
-            if len(fitting) < room and (room_to_knock > 0 or not member.is_shut):
-                room_to_knock -= member.is_shut
+            if len(fitting) < room and (room_to_knock > 0 or not member.is_mute):
+                room_to_knock -= member.is_mute
                 fitting.append((member, job))
         return fitting
 
@@ -405,6 +408,7 @@ class Workers:
     def _hand_in(self, member: _Member, job: _Job, action: Action, report: Report, began: float) -> bool:
         """Settle the job, and queue the report if it says anything new to anybody; return whether it does."""
         now = monotonic()
+        member.is_mute = not report.object and report.reason in _MUTE
         if report.turned_away:
             heard = member.turns_away(job, report, now=now, took=now - began, jitter=self._jitter)
             told = [self._tell(one, one.action, report) for one in heard]

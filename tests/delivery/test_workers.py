@@ -567,18 +567,29 @@ def test_a_new_intent_knocks_at_once(make: Make) -> None:
 
 
 class BlackHole(Held):
-    """A member that was not let in once, and then holds whoever calls."""
+    """A member that did not answer once, and then holds whoever calls."""
+
+    def __init__(self, silence: TemporaryError) -> None:
+        super().__init__()
+        self._silence = silence
 
     def deliver(self, placement: Key, content: Content, fence: Fence, *, allow_co_ownership: bool = False) -> Report:
         if not self.calls:
-            self.calls.append("turn away")
-            raise turned_away("no answer in time")
+            self.calls.append("no answer")
+            raise self._silence
         return super().deliver(placement, content, fence, allow_co_ownership=allow_co_ownership)
 
 
-def test_members_that_let_nobody_in_leave_most_workers_to_the_others(make: Make) -> None:
+@pytest.mark.parametrize(
+    "silence",
+    [
+        pytest.param(turned_away("no answer in time"), id="to who it is"),
+        pytest.param(TemporaryError("no answer in time to a write"), id="to what comes after it has said who it is"),
+    ],
+)
+def test_members_that_do_not_answer_leave_most_workers_to_the_others(make: Make, silence: TemporaryError) -> None:
     """Each held a worker for ten seconds, and with more of them than workers the healthy members waited for those."""
-    holes = {f"hole{number}": BlackHole() for number in range(12)}
+    holes = {f"hole{number}": BlackHole(silence) for number in range(12)}
     fleet = make(max_workers=8, **holes, well=Awkward())
     fleet.workers.want([deliver(name) for name in holes])
     fleet.until(lambda: sum(hole.inside for hole in holes.values()) == 2)
