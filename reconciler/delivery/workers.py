@@ -205,13 +205,16 @@ class _Member:
         return max(job.due, self.not_before)
 
     def turns_away(self, job: _Job, report: Report, *, now: float, took: float, jitter: _Jitter) -> list[_Job]:
-        """Open the breaker; return the jobs that now have to wait for it."""
+        """Open the breaker: the jobs that are due wait for it; return those of them that hear of it.
+
+        Who knows something of its content hears of it the second time: one answer that was lost is no outage.
+        """
         self.not_before = now + pause(report, self.knocks, took, jitter)
         self.knocks += 1
         waiting = [one for one in self.jobs.values() if one is not job and not one.ended and one.due <= now]
         for one in (job, *waiting):
             one.is_turned_away(self.not_before)
-        return [job, *waiting]
+        return [job, *(one for one in waiting if one.told is None or self.knocks > 1)]
 
     def lets_in(self) -> None:
         """Close the breaker."""

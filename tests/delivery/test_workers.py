@@ -518,6 +518,31 @@ def test_once_one_job_is_let_in_all_go(make: Make) -> None:
     assert {one.report.reason for one in fleet.outcomes[50:]} == {Reason.AVAILABLE}
 
 
+class Blinks(Awkward):
+    """A member that does not answer one call, once it is told to."""
+
+    blinks = False
+
+    def _answer(self) -> None:
+        if self.blinks:
+            self.blinks = False
+            raise turned_away("no answer")
+
+
+def test_one_answer_that_is_lost_is_said_of_one_job_alone(make: Make) -> None:
+    """Else a member with many placements, of whose answers one in a hundred is lost, is told of without end."""
+    member = Blinks()
+    member.becomes_unavailable()
+    fleet = make(look=0.0, member1=member)
+    fleet.workers.want([deliver(placement=one, wanted=one.name) for one in PLACEMENTS])
+    fleet.is_told(50)
+    member.blinks = True
+    fleet.is_told(52)
+    calls = len(member.calls)
+    fleet.until(lambda: len(member.calls) > calls + 100)
+    assert [one.report.reason for one in fleet.outcomes[50:]] == [Reason.UNREACHABLE, Reason.NOT_AVAILABLE]
+
+
 class OneIsUnwell(Awkward):
     """A member on which one placement gets no answer, as where a webhook hangs, and all others do."""
 
