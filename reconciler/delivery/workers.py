@@ -187,11 +187,6 @@ class _Member:
     knocks: int = 0
     not_before: float = 0.0
 
-    @property
-    def is_shut(self) -> bool:
-        """Whether it turned us away when it was last called."""
-        return self.knocks > 0
-
     def next_job(self) -> "_Due | None":
         """Return the job to call next, if any, and when it is due."""
         first: _Job | None = None
@@ -312,17 +307,19 @@ class Workers:
     def idle(self) -> bool:
         """Tell whether nothing is being called, nothing is due, and no outcome waits to be taken.
 
-        Jobs that wait for their next look or try do not count: they need time, or the cluster.
+        Jobs that wait for their next look or try do not count: they need time, or the cluster; so do further calls of a
+        member that gave no answer to the last one.
         """
         with self._changed:
             now = monotonic()
-            busy = any(member.busy or self._has_queued(member, now) for member in self._members.values())
+            members = self._members.values()
+            busy = any((one.busy and not one.is_mute) or self._has_queued(one, now) for one in members)
             return not (busy or self._outcomes)
 
     def _has_queued(self, member: _Member, now: float) -> bool:
         """Tell whether a job was never called, or is due and need not wait for its turn to knock."""
         return any(
-            not job.ended and (not job.called or (job.due <= now and not member.is_shut))
+            not job.ended and (not job.called or (job.due <= now and not member.is_mute))
             for job in member.jobs.values()
         )
 
@@ -353,7 +350,8 @@ class Workers:
             while not self._closing:
                 now = monotonic()
                 jobs = self._next_jobs()
-                for member, job in self._fitting([one for one in jobs if one[0] <= now]):
+                due = sorted((one for one in jobs if one[0] <= now), key=lambda one: one[0])
+                for member, job in self._fitting(due):
                     self._start(member, job, now)
                 # what is due and found no room waits for a call to end, which wakes us
                 waiting = (member.due_of(job) for _, member, job in jobs if not member.busy)
@@ -361,9 +359,9 @@ class Workers:
                 self._changed.wait(None if soonest is None else soonest - now)
 
     def _next_jobs(self) -> list[_Due]:
-        """Return the next job of each member that is not being called, longest due first."""
+        """Return the next job of each member that is not being called."""
         found = (member.next_job() for member in self._members.values() if member.jobs and not member.busy)
-        return sorted((one for one in found if one is not None), key=lambda one: one[0])
+        return [one for one in found if one is not None]
 
     def _fitting(self, due: Iterable[_Due]) -> list[tuple[_Member, _Job]]:
         """Return those for whom there is room; members that may not answer leave most of it to the others."""

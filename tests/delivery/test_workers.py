@@ -738,6 +738,21 @@ def test_idle_is_when_nothing_runs_is_due_or_waits_to_be_taken(make: Make) -> No
     assert not fleet.workers.idle()
 
 
+def test_idle_does_not_wait_for_a_member_that_gives_no_answer(make: Make) -> None:
+    """With more of them than may be called at a time one is always being called, and nothing would ever be idle."""
+    hole = BlackHole(turned_away("no answer in time"))
+    fleet = make(member1=hole)
+    fleet.workers.want([deliver()])
+    fleet.is_told(1)
+    fleet.until(lambda: hole.inside == 1)
+    assert fleet.workers.is_calling()
+    assert fleet.workers.idle()
+    fleet.workers.want([deliver(), deliver(wanted="others", placement=OTHER)])
+    assert not fleet.workers.idle()
+    hole.door.set()
+    fleet.is_told(3)
+
+
 def test_closing_finishes_what_is_in_hand_and_starts_nothing_more(make: Make) -> None:
     member, other = Held(), Awkward()
     member.becomes_unavailable()
