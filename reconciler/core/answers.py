@@ -62,9 +62,11 @@ def _heard(state: PlacementState, outcome: Outcome, now: datetime) -> Event | No
 def _known_complete(cluster: ClusterFacts, report: Report) -> str:
     """Return the hash that the member holds completely as far as is known, empty for none.
 
-    Who did not answer has not lost what arrived: it would else not be what a later rollback goes back to.
+    Who did not answer has not lost what arrived: it would else not be what a later rollback goes back to. But where one
+    object could not be looked at and another is missing, the missing one is to be delivered.
     """
-    return report.complete or "" if report.reason.tells_content else cluster.complete
+    is_missing = any(one.reason.tells_content and one.reason is not Reason.NOT_AVAILABLE for one in report.results)
+    return report.complete or "" if report.reason.tells_content or is_missing else cluster.complete
 
 
 def _heard_of_withdrawal(state: PlacementState, outcome: Outcome, now: datetime) -> Event | None:

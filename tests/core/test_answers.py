@@ -1,9 +1,12 @@
 """What members answered: what becomes an event, and what of a member is known by it."""
 
+from dataclasses import replace
+
 import pytest
 
-from reconciler.core.actions import Outcome, Reason, Report, Target
+from reconciler.core.actions import ObjectResult, Outcome, Reason, Report, Target
 from reconciler.core.answers import absorb, absorbed
+from reconciler.delivery.base import report_of
 from tests.core import logs
 from tests.core.logs import HASH, NOW, UID
 
@@ -33,6 +36,15 @@ def test_what_arrived_stays_known_until_somebody_looks_and_says_otherwise(reason
 def test_what_did_not_arrive_is_not_made_complete_by_silence(reason: Reason):
     state, _ = absorbed(FLYING, [ARRIVED, said(Reason.INCOMPLETE), said(reason)], NOW)
     assert state.records["member2"].complete_at is None
+
+
+@pytest.mark.parametrize("other", [Reason.INCOMPLETE, Reason.NOT_AVAILABLE])
+@pytest.mark.parametrize("unseen", [Reason.UNAUTHORIZED, Reason.UNREACHABLE])
+def test_what_is_missing_is_known_though_another_object_cannot_be_looked_at(unseen: Reason, other: Reason):
+    reasons = {"Widget web/a": unseen, "ConfigMap web/b": other}
+    report = report_of(HASH, [ObjectResult(object=name, reason=reason) for name, reason in reasons.items()])
+    state, _ = absorbed(FLYING, [ARRIVED, replace(ARRIVED, report=report)], NOW)
+    assert (state.records["member2"].complete_at is None) == (other is Reason.INCOMPLETE)
 
 
 def test_what_stays_the_same_is_told_once():
