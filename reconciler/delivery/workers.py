@@ -27,7 +27,7 @@ MAX_WORKERS = 64
 _KNOCKING = 0.25
 """Of the workers, the share that calls members that gave no answer last time: mostly they are held for nothing."""
 _REST = 3
-"""A member that answers, and not all is there yet, is left alone so many times as long as the try took."""
+"""A member that answers, and not all is there yet, is left alone so many times as long as the tries at it take."""
 
 _Jitter = Callable[[float], float]
 _MUTE = frozenset({Reason.UNREACHABLE, Reason.UNAUTHORIZED, Reason.NOT_CONFIGURED})
@@ -130,8 +130,12 @@ class _Job:
         look: float,
         jitter: _Jitter,
         took: float = 0.0,
+        failing: int = 1,
     ) -> None:
-        """Decide from a report, and from how many seconds the call took, whether and when to call again."""
+        """Decide from a report, and from how many seconds the call took, whether and when to call again.
+
+        `failing` is how many jobs of the member are tried again and again.
+        """
         looked, self.called = self.looking, True
         self.looking = report.complete is not None and report.complete == hash_wanted
         self.ended = report.reason is Reason.WITHDRAWN or (self.looking and report.healthy)
@@ -139,7 +143,7 @@ class _Job:
             self.failures = 0
             self.due = now + (max(look, took) if looked else look)  # a long look is followed by as long a rest
             return
-        self.due = now + pause(report, self.failures, took, jitter)
+        self.due = now + pause(report, self.failures, took * max(1, failing), jitter)
         self.failures += 1
 
     def is_turned_away(self, until: float) -> None:
@@ -186,6 +190,11 @@ class _Member:
     """Whether it gave no answer when it was last called, or not to us; it may have held its thread for long."""
     knocks: int = 0
     not_before: float = 0.0
+
+    @property
+    def failing(self) -> int:
+        """How many jobs came to nothing when they were last tried."""
+        return sum(job.failures > 0 for job in self.jobs.values())
 
     def next_job(self) -> "_Due | None":
         """Return the job to call next, if any, and when it is due."""
@@ -416,7 +425,15 @@ class Workers:
             return any(told)
         member.lets_in()
         wanted = None if isinstance(action, Withdraw) else action.hash
-        job.settle(report, hash_wanted=wanted, now=now, look=self._look, jitter=self._jitter, took=now - began)
+        job.settle(
+            report,
+            hash_wanted=wanted,
+            now=now,
+            look=self._look,
+            jitter=self._jitter,
+            took=now - began,
+            failing=member.failing,
+        )
         return self._tell(job, action, report)
 
     def _tell(self, job: _Job, action: Action, report: Report) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from reconciler.clock import Clock
+from reconciler.clock import Clock, monotonic
 from reconciler.core.actions import (
     Action,
     Content,
@@ -249,6 +249,14 @@ def test_a_look_that_takes_long_is_followed_by_a_rest_as_long_as_it_and_a_delive
     for due in (101.0, 110.0):  # the delivery, then a look
         job.settle(report, hash_wanted="old", now=100.0, look=1.0, jitter=lambda ceiling: ceiling, took=10.0)
         assert job.due == due
+
+
+def test_the_more_jobs_of_a_member_wait_for_it_the_longer_each_rests(make: Make) -> None:
+    """Fifty placements that miss the same kind would else keep it, and what is well on it, busy all of the time."""
+    jobs = {one: workers._Job(action=deliver(placement=one), due=0.0, failures=1) for one in PLACEMENTS}
+    job, crew = jobs[PLACEMENTS[0]], make().workers
+    crew._hand_in(workers._Member(jobs=jobs), job, job.action, INCOMPLETE, began=monotonic() - 0.1)
+    assert job.due > monotonic() + 14  # three times the five seconds that a try of each takes
 
 
 def test_the_pauses_start_over_once_the_content_was_there(make: Make) -> None:
