@@ -267,6 +267,8 @@ class Workers:
         with self._changed:
             for cluster in dict.fromkeys((*self._members, *wanted)):
                 self._want_of(self._members.setdefault(cluster, _Member()), wanted.get(cluster, {}), now)
+            # what is known of a member of which nothing is wanted any more grows old
+            self._members = {name: one for name, one in self._members.items() if one.jobs or one.busy}
             self._start_dispatcher()
             self._changed.notify_all()
 

@@ -634,6 +634,26 @@ def test_members_that_do_not_answer_leave_most_workers_to_the_others(make: Make,
     fleet.until(lambda: sum(reason is Reason.AVAILABLE for _, _, reason in fleet.told()) == 13)
 
 
+def test_a_member_of_which_nothing_was_wanted_is_not_held_for_silent_any_more(make: Make) -> None:
+    """It would else wait for its turn to be knocked at, behind all that are silent now."""
+    silence = turned_away("no answer in time")
+    holes, back = {f"hole{number}": BlackHole(silence) for number in range(4)}, Awkward()
+    back.falls_silent()
+    fleet = make(max_workers=8, back=back, **holes)
+    fleet.workers.want([deliver(name) for name in ("back", *holes)])
+    fleet.is_told(5)
+    fleet.until(lambda: sum(hole.inside for hole in holes.values()) == 2)
+    fleet.until(lambda: not fleet.workers._members["back"].busy)
+    fleet.workers.want([deliver(name) for name in holes])
+    back.heals()
+    fleet.workers.want([deliver(name) for name in (*holes, "back")])
+    fleet.until(lambda: ("back", 1, Reason.AVAILABLE) in fleet.told())
+    assert sum(hole.inside for hole in holes.values()) == 2
+    for hole in holes.values():
+        hole.door.set()
+    fleet.until(lambda: sum(reason is Reason.AVAILABLE for _, _, reason in fleet.told()) == 5)
+
+
 def test_however_few_workers_there_are_a_silent_member_is_knocked_at(make: Make) -> None:
     member = Awkward()
     member.falls_silent()
