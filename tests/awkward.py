@@ -115,7 +115,7 @@ def _compare(body: Body, found: Body | None) -> ObjectResult | None:
     if found == body:
         return None
     said = "is missing" if found is None else "was changed on the member"
-    return ObjectResult(object=str(key_of(body)), reason=Reason.INCOMPLETE, message=f"{key_of(body)} {said}")
+    return ObjectResult(object=str(key_of(body)), reason=Reason.INCOMPLETE, message=said)
 
 
 class Awkward:

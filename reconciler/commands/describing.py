@@ -160,7 +160,7 @@ def _stage(run: RunStatus, stage: StageFacts, number: int, now: datetime) -> Ite
 def _cluster_row(cluster: ClusterFacts, now: datetime) -> tuple[str, ...]:
     _, state = cluster_state(cluster)
     end = cluster.succeeded_at or cluster.departed_at or now
-    message = f"{cluster.object} {cluster.message}".strip() if cluster.in_flight else ""
+    message = ": ".join(one for one in (cluster.object, cluster.message) if one) if cluster.in_flight else ""
     return (
         cluster.name,
         state,

@@ -57,7 +57,7 @@ def _cluster_in(state: PlacementState, name: str, uid: str) -> Iterator[Because]
     record, placement = state.records.get(name), state.key.name
     if record is not None and record.uid == uid and not record.hash:
         done = word_for(state, record)
-        word = f"was {done}" if record.is_empty else f"is being {done}: {record.message}".removesuffix(": ")
+        word = f"was {done}" if record.is_empty else f"is being {done}: {record.words}".removesuffix(": ")
         yield Because(message=f"what placement {placement} had put there {word}", since=record.started_at)
     elif record is not None and record.uid == uid:
         done = "" if record.available_at is not None else f", {record.reason or 'not complete'}"

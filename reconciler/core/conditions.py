@@ -654,7 +654,7 @@ def _cluster_conditions(placed: PlacedCluster) -> Iterator[tuple[Condition, date
     applied = Condition(type="Applied", status="True", reason="AllWorkHaveBeenApplied", message=message)
     yield applied, record.complete_at
     if record.available_at is None:
-        message = record.message or "Some of the objects are not yet available"
+        message = record.words or "Some of the objects are not yet available"
         yield (
             Condition(type="Available", status="False", reason="NotAllWorkAreAvailable", message=message),
             record.complete_at,
@@ -694,7 +694,7 @@ def _not_applied(record: Record) -> Condition:
         return Condition(
             type="Applied", status="False", reason="ApplyInProgress", message="Resources are being applied"
         )
-    message = record.message or str(record.reason)
+    message = record.words or str(record.reason)
     return Condition(type="Applied", status="False", reason="NotAllWorkHaveBeenApplied", message=message)
 
 

@@ -422,6 +422,11 @@ class Record:
         )
 
     @property
+    def words(self) -> str:
+        """What the member said of the object that is worst, or of itself; empty where it said nothing."""
+        return ": ".join(one for one in (self.object, self.message) if one)
+
+    @property
     def is_empty(self) -> bool:
         """Whether nothing of the placement is left on the cluster."""
         return not self.hash and self.complete_at is not None

@@ -281,7 +281,7 @@ def _look_at(root: Path, body: Body) -> ObjectResult | None:
     if found == _bytes(body):
         return None
     said = "is missing" if found is None else "was changed on the member"
-    return ObjectResult(object=str(key), reason=Reason.INCOMPLETE, message=f"{key} {said}")
+    return ObjectResult(object=str(key), reason=Reason.INCOMPLETE, message=said)
 
 
 def _strange(root: Path, body: Body) -> tuple[str, ...] | None:

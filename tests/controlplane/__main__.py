@@ -25,6 +25,12 @@ class FolderRefusedError(Exception):
     """The folder is somebody else's, or in use."""
 
 
+def _end_on_signals() -> None:
+    """Take SIGTERM for Ctrl-C, and Ctrl-C also where a shell started us in the background, which ignores it."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+
+
 def main() -> int:
     """Run the command; exit code 1 with a sentence when it cannot be done."""
     arguments = _arguments()
@@ -65,7 +71,7 @@ def _build() -> None:
 
 
 def _up(count: int, folder: Path, *, complete: bool) -> None:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    _end_on_signals()
     with _emptied(folder), Members(count, folder=folder, complete=complete) as members:
         for member in members:
             print(f"{member.name}  {member.server}  {member.kubeconfig}")
@@ -76,7 +82,7 @@ def _up(count: int, folder: Path, *, complete: bool) -> None:
 
 def _run(words: list[str]) -> int:
     """Run a command with members of its own, and return its exit code."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    _end_on_signals()
     with Members(3) as members, tempfile.TemporaryDirectory(prefix="kubeconfig-") as folder:
         file = Path(folder) / "config"
         file.write_text(json.dumps(merged(members)))

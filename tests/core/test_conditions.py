@@ -417,9 +417,9 @@ def test_a_changed_policy_leaves_open_what_runs_until_the_next_run():
 @pytest.mark.parametrize(
     ("reason", "complete", "kind", "expected"),
     [
-        (Reason.NOT_AVAILABLE, logs.HASH, "Available", ("False", "NotAllWorkAreAvailable", "0 of 1 is ready")),
+        (Reason.NOT_AVAILABLE, logs.HASH, "Available", ("False", "NotAllWorkAreAvailable", "Pod x/y: 0 of 1 is ready")),
         (Reason.INCOMPLETE, "", "Applied", ("False", "ApplyInProgress", "Resources are being applied")),
-        (Reason.REFUSED, "", "Applied", ("False", "NotAllWorkHaveBeenApplied", "0 of 1 is ready")),
+        (Reason.REFUSED, "", "Applied", ("False", "NotAllWorkHaveBeenApplied", "Pod x/y: 0 of 1 is ready")),
     ],
 )
 def test_a_cluster_that_is_not_well_says_so_in_the_placements_status(reason, complete, kind, expected):

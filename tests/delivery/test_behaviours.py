@@ -222,7 +222,7 @@ def test_a_crash_at_any_write_of_a_letting_go_is_healed_by_letting_go_again(
 def test_an_object_that_was_deleted_by_hand_is_found_and_delivered_again(bench: Bench) -> None:
     bench.delivery.deliver(WEB, OLD, fence(1))
     bench.remove(KEPT)
-    missing = ObjectResult(object=str(KEPT), reason=Reason.INCOMPLETE, message=f"{KEPT} is missing")
+    missing = ObjectResult(object=str(KEPT), reason=Reason.INCOMPLETE, message="is missing")
     assert bench.delivery.observe(WEB, OLD, fence(1)) == Report(
         complete=None, reason=Reason.INCOMPLETE, object=str(KEPT), message=missing.message, results=(missing,)
     )
@@ -234,7 +234,7 @@ def test_an_object_that_was_changed_by_hand_is_found_and_delivered_again(bench: 
     bench.delivery.deliver(WEB, OLD, fence(1))
     bench.put(config_map("kept", "by hand"))
     report = bench.delivery.observe(WEB, OLD, fence(1))
-    assert (report.complete, report.message) == (None, f"{KEPT} was changed on the member")
+    assert (report.complete, report.message) == (None, "was changed on the member")
     bench.delivery.deliver(WEB, OLD, fence(1))
     assert bench.objects() == held_by(OLD)
 

@@ -183,7 +183,7 @@ def test_a_link_to_the_very_same_text_is_not_the_object(tmp_path: Path) -> None:
     delivery.deliver(WEB, OLD, fence(1))
     file.rename(tmp_path / "moved.yaml")
     file.symlink_to(tmp_path / "moved.yaml")
-    assert delivery.observe(WEB, OLD, fence(1)).message == "ConfigMap shop/kept is missing"
+    assert delivery.observe(WEB, OLD, fence(1)).message == "is missing"
     assert delivery.deliver(WEB, OLD, fence(1)).reason is Reason.AVAILABLE
     assert not file.is_symlink()
 

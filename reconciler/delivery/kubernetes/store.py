@@ -24,7 +24,15 @@ from reconciler.delivery.kubernetes.inventories import PART_OF
 from reconciler.delivery.kubernetes.names import Resource, path_of
 from reconciler.delivery.kubernetes.pool import Answer
 from reconciler.delivery.kubernetes.settings import MemberSettings
-from reconciler.delivery.kubernetes.unwell import ServerTrouble, Status, Unauthorized, Unwell, is_secret, unwell
+from reconciler.delivery.kubernetes.unwell import (
+    ServerTrouble,
+    Status,
+    Unauthorized,
+    Unwell,
+    is_secret,
+    result_of,
+    unwell,
+)
 from reconciler.delivery.kubernetes.waves import in_waves, keys_in_waves
 from reconciler.errors import PermanentError, TemporaryError
 from reconciler.redact import line
@@ -588,7 +596,7 @@ class KubernetesStore:
                 return error.result(key)
             except ServerTrouble as trouble:
                 call.note(trouble)
-                return ObjectResult(object=line(str(key)), reason=Reason.INCOMPLETE, message=line(str(trouble)))
+                return result_of(key, Reason.INCOMPLETE, trouble)
             return None
 
         if self._settings.parallel == 1 or len(items) <= 1:

@@ -33,7 +33,7 @@ class Unwell(ReconcilerError):
 
     def result(self, key: Key) -> ObjectResult:
         """Return it as the result of an object."""
-        return ObjectResult(object=line(str(key)), reason=self.reason, message=line(str(self)))
+        return result_of(key, self.reason, self)
 
 
 class IdentityChanged(Halt):
@@ -160,6 +160,12 @@ def _conflict(key: Key, status: Status, said: str) -> Unwell:
     more = f" and {len(fields) - _MOST_CAUSES} more" if len(fields) > _MOST_CAUSES else ""
     hint = "take the field out of the manifest, or set serverSideApplyConfig.force"
     return Unwell(Reason.CONFLICT, f"fields are managed by somebody else: {names}{more}; {hint}")
+
+
+def result_of(key: Key, reason: Reason, error: Exception) -> ObjectResult:
+    """Return what is told of an object: whoever shows a result names the object, so the text does not begin with it."""
+    text = str(error).removeprefix(f"{key}: ").removeprefix(f"{key} ")
+    return ObjectResult(object=line(str(key)), reason=reason, message=line(text))
 
 
 def is_secret(key: Key) -> bool:

@@ -246,7 +246,7 @@ def test_an_object_deleted_by_hand_is_seen_and_delivered_again(site):
     assert (report.complete, report.reason, report.message) == (
         None,
         Reason.INCOMPLETE,
-        f"ConfigMap {site.namespace}/a is missing",
+        "is missing",
     )
     well(site.again())
     assert site.names("configmap") == {"a", "b"}
@@ -268,7 +268,7 @@ def test_a_value_changed_by_hand_is_seen_with_the_field_and_put_back(site):
     report = site.observes()
     assert (report.complete, report.message) == (
         None,
-        f"ConfigMap {site.namespace}/a was changed on the member at .data.key (kubectl-patch)",
+        "was changed on the member at .data.key (kubectl-patch)",
     )
     well(site.again())
     assert site.get("configmap", "a")["data"] == {"key": "value1"}
