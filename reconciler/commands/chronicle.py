@@ -6,7 +6,7 @@ from typing import Any
 from reconciler.core import events as e
 from reconciler.core.actions import Reason
 from reconciler.core.events import Event
-from reconciler.core.status import RunStatus
+from reconciler.core.status import RunStatus, in_words
 
 NORMAL, WARNING = "Normal", "Warning"
 
@@ -74,7 +74,7 @@ def _cluster_started(event: e.ClusterStarted, stage: str) -> str:
 
 
 def _heard(event: e.ClusterReported | e.WithdrawalReported, _: str) -> str:
-    words = ": ".join(one for one in (str(event.reason), event.object, event.message) if one)
+    words = in_words(str(event.reason), event.object, event.message)
     return f"Cluster {event.cluster}: {words}"
 
 

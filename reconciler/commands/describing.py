@@ -26,7 +26,7 @@ from reconciler.core.codec import decode_time
 from reconciler.core.conditions import timestamp
 from reconciler.core.events import Event
 from reconciler.core.model import Commit
-from reconciler.core.status import ClusterFacts, PlacementState, Record, RunStatus, StageFacts, When
+from reconciler.core.status import ClusterFacts, PlacementState, Record, RunStatus, StageFacts, When, in_words
 from reconciler.core.view import Declared
 from reconciler.status_branch.dashboard import name_of
 
@@ -160,7 +160,7 @@ def _stage(run: RunStatus, stage: StageFacts, number: int, now: datetime) -> Ite
 def _cluster_row(cluster: ClusterFacts, now: datetime) -> tuple[str, ...]:
     _, state = cluster_state(cluster)
     end = cluster.succeeded_at or cluster.departed_at or now
-    message = ": ".join(one for one in (cluster.object, cluster.message) if one) if cluster.in_flight else ""
+    message = in_words(cluster.object, cluster.message) if cluster.in_flight else ""
     return (
         cluster.name,
         state,

@@ -16,7 +16,7 @@ from reconciler.commands.undoing import can_go_back
 from reconciler.core.actions import Reason
 from reconciler.core.conditions import timestamp
 from reconciler.core.model import Commit, Key
-from reconciler.core.status import ClusterFacts, End, Gate, RunStatus, StageFacts, State, When
+from reconciler.core.status import ClusterFacts, End, Gate, RunStatus, StageFacts, State, When, in_words
 from reconciler.core.view import Declared
 
 ANYBODY_RUNS = "whoever may merge to runs/"
@@ -278,7 +278,7 @@ _HELPERS = {
 def why_in_flight(run: RunStatus, stage: StageFacts, cluster: ClusterFacts) -> Because:
     """Say what a cluster is waited for, in the member's words, and since when it is stuck."""
     doing = str(cluster.reason or ("Delivering" if cluster.hash else "Removing"))
-    heard = ": ".join(one for one in (doing, cluster.object, cluster.message) if one)
+    heard = in_words(doing, cluster.object, cluster.message)
     stuck = " is stuck" if cluster.is_stuck else ""
     overdue = f", overdue since {timestamp(cluster.overdue_at)}" if cluster.overdue_at is not None else ""
     where = f"cluster {cluster.name} in stage {stage.name} of run {run.key.name}"

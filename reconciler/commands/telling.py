@@ -25,6 +25,7 @@ from reconciler.core.status import (
     State,
     When,
     done_and_skipped,
+    in_words,
 )
 from reconciler.core.view import Declared
 from reconciler.status_branch import layout, reader, store
@@ -112,7 +113,7 @@ def start_command(run: RunStatus) -> str:
 
 
 def _heard(cluster: ClusterFacts) -> str:
-    return ": ".join(one for one in (str(cluster.reason or "Delivering"), cluster.object, cluster.message) if one)
+    return in_words(str(cluster.reason or "Delivering"), cluster.object, cluster.message)
 
 
 # -- the tree ---------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from reconciler.core.status import (
     StageFacts,
     State,
     When,
+    in_words,
 )
 
 API_VERSION = f"{PLACEMENT_GROUP}/v1beta1"
@@ -115,7 +116,7 @@ def _stuck(run: RunStatus) -> Condition | None:
 
 def _member_words(cluster: ClusterFacts) -> str:
     """Return what a member last said, with its name: the reason, the object, and its own words, cut where too long."""
-    text = ": ".join(one for one in (cluster.name, str(cluster.reason), cluster.object, cluster.message) if one)
+    text = in_words(cluster.name, str(cluster.reason), cluster.object, cluster.message)
     return text if len(text) <= _WORDS else text[: _WORDS - 1] + "…"
 
 

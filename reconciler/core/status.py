@@ -369,6 +369,11 @@ class PolicySnapshot:
     policy: Body
 
 
+def in_words(*parts: str) -> str:
+    """Return those of the parts that say something, set apart by colons."""
+    return ": ".join(one for one in parts if one)
+
+
 def done_and_skipped(clusters: Collection[ClusterFacts]) -> tuple[int, int]:
     """Return how many of the clusters succeeded, and how many departed and are waited for no more."""
     done = sum(one.succeeded_at is not None for one in clusters)
@@ -424,7 +429,7 @@ class Record:
     @property
     def words(self) -> str:
         """What the member said of the object that is worst, or of itself; empty where it said nothing."""
-        return ": ".join(one for one in (self.object, self.message) if one)
+        return in_words(self.object, self.message)
 
     @property
     def is_empty(self) -> bool:

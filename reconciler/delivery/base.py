@@ -538,14 +538,15 @@ def answered(call: Callable[[], Report]) -> Report:
     try:
         return call()
     except Halt as error:
-        return _failed(error.reason, error)
+        return failed(error.reason, error)
     except TemporaryError as error:
-        return replace(_failed(Reason.UNREACHABLE, error), pause_seconds=error.pause_seconds)
+        return replace(failed(Reason.UNREACHABLE, error), pause_seconds=error.pause_seconds)
     except PermanentError as error:
-        return _failed(Reason.REFUSED, error)
+        return failed(Reason.REFUSED, error)
 
 
-def _failed(reason: Reason, error: ReconcilerError) -> Report:
+def failed(reason: Reason, error: ReconcilerError) -> Report:
+    """Return the report of a call that ended with this error, so that nothing is known of the content."""
     return Report(complete=None, reason=reason, message=line(str(error)), turned_away=error.turned_away)
 
 

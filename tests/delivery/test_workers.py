@@ -613,6 +613,19 @@ class BlackHole(Held):
         return super().deliver(placement, content, fence, allow_co_ownership=allow_co_ownership)
 
 
+def inside(holes: dict[str, BlackHole]) -> int:
+    """Return how many of them hold a worker."""
+    return sum(hole.inside for hole in holes.values())
+
+
+def lets_all_go(fleet: Fleet, holes: dict[str, BlackHole]) -> None:
+    """Open every door, and wait until each of them and the one beside them is available."""
+    for hole in holes.values():
+        hole.door.set()
+    count = len(holes) + 1
+    fleet.until(lambda: sum(reason is Reason.AVAILABLE for _, _, reason in fleet.told()) == count)
+
+
 @pytest.mark.parametrize(
     "silence",
     [
@@ -625,13 +638,11 @@ def test_members_that_do_not_answer_leave_most_workers_to_the_others(make: Make,
     holes = {f"hole{number}": BlackHole(silence) for number in range(12)}
     fleet = make(max_workers=8, **holes, well=Awkward())
     fleet.workers.want([deliver(name) for name in holes])
-    fleet.until(lambda: sum(hole.inside for hole in holes.values()) == 2)
+    fleet.until(lambda: inside(holes) == 2)
     fleet.workers.want([deliver(name) for name in (*holes, "well")])
     fleet.until(lambda: ("well", 1, Reason.AVAILABLE) in fleet.told())
-    assert sum(hole.inside for hole in holes.values()) == 2
-    for hole in holes.values():
-        hole.door.set()
-    fleet.until(lambda: sum(reason is Reason.AVAILABLE for _, _, reason in fleet.told()) == 13)
+    assert inside(holes) == 2
+    lets_all_go(fleet, holes)
 
 
 def test_a_member_of_which_nothing_was_wanted_is_not_held_for_silent_any_more(make: Make) -> None:
@@ -642,16 +653,14 @@ def test_a_member_of_which_nothing_was_wanted_is_not_held_for_silent_any_more(ma
     fleet = make(max_workers=8, back=back, **holes)
     fleet.workers.want([deliver(name) for name in ("back", *holes)])
     fleet.is_told(5)
-    fleet.until(lambda: sum(hole.inside for hole in holes.values()) == 2)
+    fleet.until(lambda: inside(holes) == 2)
     fleet.until(lambda: not fleet.workers._members["back"].busy)
     fleet.workers.want([deliver(name) for name in holes])
     back.heals()
     fleet.workers.want([deliver(name) for name in (*holes, "back")])
     fleet.until(lambda: ("back", 1, Reason.AVAILABLE) in fleet.told())
-    assert sum(hole.inside for hole in holes.values()) == 2
-    for hole in holes.values():
-        hole.door.set()
-    fleet.until(lambda: sum(reason is Reason.AVAILABLE for _, _, reason in fleet.told()) == 5)
+    assert inside(holes) == 2
+    lets_all_go(fleet, holes)
 
 
 def test_however_few_workers_there_are_a_silent_member_is_knocked_at(make: Make) -> None:

@@ -11,7 +11,7 @@ from reconciler import effects
 from reconciler.clock import monotonic
 from reconciler.core.actions import Content, Fence, ObjectResult, Reason, Report
 from reconciler.core.model import Body, Key
-from reconciler.delivery.base import FencedDelivery, Halt, Held, Inventory, Strange, Unlisted, answered
+from reconciler.delivery.base import FencedDelivery, Halt, Held, Inventory, Strange, Unlisted, answered, failed
 from reconciler.delivery.kubernetes.api import Api, encoded, failure
 from reconciler.delivery.kubernetes.connection import Connection
 from reconciler.delivery.kubernetes.settings import MemberSettings
@@ -100,8 +100,7 @@ class KubernetesDelivery:
         try:
             return replace(answered(call), date=self._store.api.connection.date)
         except UsageError as error:
-            message, turned_away = line(str(error)), error.turned_away
-            return Report(complete=None, reason=Reason.NOT_CONFIGURED, message=message, turned_away=turned_away)
+            return failed(Reason.NOT_CONFIGURED, error)
 
     def _identify(self) -> str:
         try:
