@@ -4,6 +4,7 @@ A plan names every action that is wanted *now*; the workers keep at it and hand 
 whenever what they know of a cluster changes. The core never learns how a member is reached.
 """
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -163,6 +164,11 @@ class Report:
     pause_seconds: float = field(default=0.0, compare=False, repr=False)
     turned_away: bool = field(default=False, compare=False, repr=False)
     date: datetime | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def facts(self) -> tuple[Hashable, ...]:
+        """What it says apart from its texts, which may differ from look to look and mean the same."""
+        return self.complete, self.reason, self.object, tuple((one.object, one.reason) for one in self.results)
 
     @property
     def healthy(self) -> bool:

@@ -1,9 +1,9 @@
-"""What members answered, taken in: only what changes a fact is an event."""
+"""What members answered, taken in: only what says something new is an event. Who asks them limits how often."""
 
 from collections.abc import Iterable
 from datetime import datetime
 
-from reconciler.core.actions import ObjectResult, Outcome, Reason, Report
+from reconciler.core.actions import Outcome, Reason, Report
 from reconciler.core.events import ClusterReported, Event, WithdrawalReported
 from reconciler.core.fold import apply_to_placement
 from reconciler.core.status import ClusterFacts, PlacementState
@@ -40,8 +40,8 @@ def _heard(state: PlacementState, outcome: Outcome, now: datetime) -> Event | No
     for number, cluster in run.in_flight_on(target.cluster):
         if cluster.seq == target.seq:
             results, complete = report.results[:_RESULTS], _known_complete(cluster, report)
-            heard = (complete, report.reason, report.object, _facts(results))
-            if heard == (cluster.complete, cluster.reason, cluster.object, _facts(cluster.results)):
+            heard = (complete, report.reason, report.object, report.message, results)
+            if heard == (cluster.complete, cluster.reason, cluster.object, cluster.message, cluster.results):
                 return None
             return ClusterReported(
                 seq=state.seq + 1,
@@ -75,7 +75,8 @@ def _heard_of_withdrawal(state: PlacementState, outcome: Outcome, now: datetime)
     if record is None or record.run or record.seq != outcome.target.seq:
         return None
     results = report.results[:_RESULTS]
-    if (report.reason, report.object, _facts(results)) == (record.reason, record.object, _facts(record.results)):
+    heard = (report.reason, report.object, report.message, results)
+    if heard == (record.reason, record.object, record.message, record.results):
         return None
     return WithdrawalReported(
         seq=state.seq + 1,
@@ -87,8 +88,3 @@ def _heard_of_withdrawal(state: PlacementState, outcome: Outcome, now: datetime)
         message=report.message,
         results=results,
     )
-
-
-def _facts(results: tuple[ObjectResult, ...]) -> list[tuple[str, Reason]]:
-    """Return what of the results is a fact; their texts are written down once per reason."""
-    return [(one.object, one.reason) for one in results]

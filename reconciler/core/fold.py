@@ -314,6 +314,7 @@ def _reported(run: RunStatus, event: ClusterReported) -> RunStatus:
         matches = cluster.in_flight and cluster.seq == event.intent
         _require(run, event, holds=matches, otherwise=f"cluster {cluster.name} has no open intent {event.intent}")
         succeeded = is_done(cluster.hash, event.complete, event.reason)
+        is_the_same = (event.reason, event.object) == (cluster.reason, cluster.object)
         return replace(
             cluster,
             complete=event.complete,
@@ -321,6 +322,7 @@ def _reported(run: RunStatus, event: ClusterReported) -> RunStatus:
             object=event.object,
             message=event.message,
             results=event.results,
+            heard_at=cluster.heard_at if is_the_same else event.now,
             succeeded_at=event.now if succeeded else None,
         )
 

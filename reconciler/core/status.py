@@ -151,6 +151,7 @@ class Gate:
 class ClusterFacts:
     """One cluster in one run. `seq` is that of the intent that started it, `complete` and below what was last heard.
 
+    `heard_at` is the moment from which on the same was heard of the same object, be it in other words.
     An empty `hash` means that whatever the placement put there is to be removed.
     """
 
@@ -166,6 +167,7 @@ class ClusterFacts:
     object: str = ""
     message: str = ""
     results: tuple[ObjectResult, ...] = ()
+    heard_at: datetime | None = None
     succeeded_at: datetime | None = None
     departed_at: datetime | None = None
     overdue_at: datetime | None = None

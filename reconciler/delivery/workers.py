@@ -21,6 +21,9 @@ from reconciler.redact import line
 
 LOOK_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
+FIRST_REWORDING_SECONDS = 2.0
+LONGEST_REWORDING_SECONDS = 300.0
+"""How long the words of a report stand before others for the same facts are told: twice as long each time."""
 LONGEST_KNOCK_SECONDS = 2.0
 """The same where it is the member that has to change: its coming back is to be noticed."""
 MAX_WORKERS = 64
@@ -94,6 +97,8 @@ class _Job:
     looking: bool = False
     failures: int = 0
     told: Report | None = None
+    told_at: float = 0.0
+    rewordings: int = 0
     content: Content | None = None
 
     @property
@@ -145,6 +150,16 @@ class _Job:
             return
         self.due = now + pause(report, self.failures, took * max(1, failing), jitter)
         self.failures += 1
+
+    def is_news(self, report: Report, now: float) -> bool:
+        """Tell whether a report says anything new, and take it as told; mere words are told more and more rarely."""
+        same_facts = self.told is not None and report.facts == self.told.facts
+        stand_for = min(LONGEST_REWORDING_SECONDS, FIRST_REWORDING_SECONDS * 2**self.rewordings)
+        if report == self.told or (same_facts and now - self.told_at < stand_for):
+            return False
+        self.rewordings = min(self.rewordings + 1, 10) if same_facts else 0
+        self.told, self.told_at = report, now
+        return True
 
     def is_turned_away(self, until: float) -> None:
         """Wait for the member, which did not get so far as to hear what is wanted."""
@@ -440,9 +455,8 @@ class Workers:
 
     def _tell(self, job: _Job, action: Action, report: Report) -> bool:
         """Queue the report if it says anything new."""
-        if report == job.told:
+        if not job.is_news(report, monotonic()):
             return False
-        job.told = report
         outcome = Outcome(target=action.target, report=report, observed_at=self._clock.now())
         self._outcomes.append((job, outcome))
         return True

@@ -52,6 +52,28 @@ def test_what_stays_the_same_is_told_once():
     assert absorb(state, [said(Reason.UNREACHABLE)], NOW) == ()
 
 
+def test_other_words_are_told_and_the_trouble_is_as_old_as_before():
+    """The first look at a new Deployment finds a controller that has seen nothing; what is wrong, a later one finds."""
+
+    def lacks(message: str) -> Outcome:
+        result = ObjectResult(object="Deployment web/app", reason=Reason.NOT_AVAILABLE, message=message)
+        return replace(ARRIVED, report=report_of(HASH, [result]))
+
+    log = logs.Log(state=absorbed(FLYING, [lacks("unseen")], NOW)[0])
+    state, events = absorbed(log.state, [lacks("0 of 3 pods fit")], log.later(30).now)
+    [(_, cluster)] = state.runs[UID].in_flight_on("member2")
+    assert len(events) == 1
+    assert (cluster.message, cluster.results[0].message) == ("0 of 3 pods fit", "0 of 3 pods fit")
+    assert (cluster.heard_at, state.records["member2"].message) == (NOW, "0 of 3 pods fit")
+
+
+def test_another_trouble_is_as_old_as_its_first_report():
+    log = logs.Log(state=absorbed(FLYING, [ARRIVED], NOW)[0])
+    later = log.later(30).now
+    [(_, cluster)] = absorbed(log.state, [said(Reason.UNREACHABLE)], later)[0].runs[UID].in_flight_on("member2")
+    assert cluster.heard_at == later
+
+
 def test_a_member_that_is_back_is_complete_since_it_first_was():
     log = logs.Log(state=absorbed(FLYING, [ARRIVED], NOW)[0])
     later = log.later(60).now

@@ -167,6 +167,31 @@ def test_content_that_is_there_but_not_healthy_is_looked_at_until_it_is(make: Ma
     assert member.calls == ["deliver old"] + ["observe old"] * 5
 
 
+class Wordy(Awkward):
+    """Says the same in other words at every look."""
+
+    def observe(self, placement: Key, content: Content, fence: Fence) -> Report:
+        report = super().observe(placement, content, fence)
+        results = tuple(replace(one, message=f"look {len(self.calls)}") for one in report.results)
+        return replace(report, message=f"look {len(self.calls)}", results=results) if results else report
+
+
+def test_other_words_for_the_same_are_told_more_and_more_rarely(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "FIRST_REWORDING_SECONDS", 0.05)
+    member = Wordy()
+    member.becomes_unavailable()
+    fleet = make(member1=member)
+    began = monotonic()
+    fleet.workers.want([deliver()])
+    fleet.is_told(5)
+    assert monotonic() - began >= 0.05 + 0.1 + 0.2 + 0.4
+    assert len(member.calls) > 10
+    texts = [one.report.message for one in fleet.outcomes]
+    assert len(set(texts)) == len(texts)
+    member.heals()
+    fleet.until(lambda: fleet.outcomes[-1].report.healthy)  # a fact, and so told at once
+
+
 def test_wanting_the_same_again_changes_nothing(make: Make) -> None:
     member = Awkward()
     member.is_slow(looks=20)
