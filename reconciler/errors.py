@@ -18,6 +18,10 @@ class TemporaryError(ReconcilerError):
         self.pause_seconds = pause_seconds
 
 
+class RaceLostError(TemporaryError):
+    """Somebody else pushed to the branch at the same moment: what was to be done is begun again from what is there."""
+
+
 class PermanentError(ReconcilerError):
     """This content cannot go to this member as it is: tried again only slowly, or when something changes."""
 

@@ -3,7 +3,7 @@
 import inspect
 import os
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
@@ -11,10 +11,12 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
-from reconciler.errors import UsageError
+from reconciler.errors import RaceLostError, UsageError
 
 T = TypeVar("T")
 _REPO = "RECONCILER_REPO"
+_RACES = 4
+"""How often a lost race is run again at once."""
 Repo = Annotated[
     str,
     typer.Option("--repo", "-C", envvar=_REPO, help="A clone, a bare repository, or any URL that git understands."),
@@ -127,8 +129,19 @@ class Serving(Operating):
 
 
 def writing(command: Callable[..., T]) -> Callable[..., T]:
-    """Give a command an option per field of `Writing`, all of which it gets together as its argument `where`."""
-    return _with(command, Writing)
+    """Give a command an option per field of `Writing`, all of which it gets together as its argument `where`.
+
+    A command that loses a race for the branch begins again from what is there by then.
+    """
+
+    @wraps(command)
+    def persistent(**given: Any) -> T:
+        for _ in range(_RACES):
+            with suppress(RaceLostError):
+                return command(**given)
+        return command(**given)
+
+    return _with(persistent, Writing)
 
 
 def reading(command: Callable[..., T]) -> Callable[..., T]:

@@ -9,7 +9,7 @@ from reconciler.commands.holds import warn_of_holds
 from reconciler.commands.opening import Fleet, open_fleet
 from reconciler.daemon.anchor import scaffold
 from reconciler.documents.parse import parse
-from reconciler.errors import RefusedError, TemporaryError, UsageError
+from reconciler.errors import RaceLostError, RefusedError, TemporaryError, UsageError
 from reconciler.git import publish
 from reconciler.git.mirror import Source
 from reconciler.git.run import PERSON, Git, GitError
@@ -45,8 +45,8 @@ def commit(
 ) -> None:
     """Commit the changes as the person, on top of the watched branch, and say what to do next.
 
-    Raises:  RefusedError when the new branch exists, UsageError when git does not know the person, TemporaryError
-    when the push lost a race or did not get through.
+    Raises:  RefusedError when the new branch exists, UsageError when git does not know the person, RaceLostError when
+    somebody else's push was faster, TemporaryError when the push did not get through.
     """
     if dry_run:
         _show(changes, message)
@@ -58,7 +58,7 @@ def commit(
     new = publish.write_person_commit(fleet.source.git, base=base, changes=changes, message=message)
     branch = to_branch or fleet.branch
     if not _pushed(fleet, branch, new, None if to_branch else base):
-        raise TemporaryError(f"somebody pushed to {branch} at the same moment: run the command again")
+        raise RaceLostError(f"somebody pushed to {branch} at the same moment: run the command again")
     paths = ", ".join(changes) or "no file"
     typer.echo(text(f"committed {new[:7]} to {branch}: {paths}"))
     if to_branch:

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from reconciler.git import publish
+from reconciler.git.mirror import Source
 from tests import manifests, servers
 from tests.commands.conftest import NAMESPACE, Command
 from tests.world import World
@@ -28,6 +30,27 @@ def test_an_approval_is_committed_counts_and_is_not_committed_twice(asking: Worl
     asking.passes()
     assert ask(asking.remote, "approve", "web-1", "canary").out == f"{known}: nothing to do\n"
     assert asking.head() == head
+
+
+@pytest.mark.parametrize("faster", [1, 10])
+def test_who_loses_a_race_begins_again_from_what_is_there_by_then(asking: World, ask: Command, monkeypatch, faster):
+    """Somebody else pushes between the look and the push: once, or every time."""
+    push, others = publish.push, iter(range(faster))
+
+    def outrun(source: Source, branch: str, new: str, expected: str | None) -> bool:
+        if (number := next(others, None)) is not None:
+            asking.commits(f"docs/{number}.md", "x")
+        return push(source, branch, new, expected)
+
+    monkeypatch.setattr(publish, "push", outrun)
+    said = ask(asking.remote, "approve", "web-1", "canary")
+    assert (PATH in asking.paths(), "docs/0.md" in asking.paths()) == (faster == 1, True), said.err
+    if faster == 1:
+        assert (said.code, said.err) == (0, "")
+    else:
+        assert (said.code, said.err) == (
+            2, "reconciler: somebody pushed to main at the same moment: run the command again\n",
+        )  # fmt: skip
 
 
 def test_an_approval_that_was_refused_is_committed_anew_into_its_file_whatever_its_language(person, ask: Command):
