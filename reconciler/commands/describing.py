@@ -22,6 +22,7 @@ from reconciler.commands.telling import (
     state_word,
     waits_for,
 )
+from reconciler.core.actions import Reason
 from reconciler.core.codec import decode_time
 from reconciler.core.conditions import timestamp
 from reconciler.core.events import Event
@@ -230,23 +231,39 @@ def _index(record: Record) -> str:
 
 
 def _cluster(subject: _Subject) -> Iterator[str]:
-    header = ("Placement", "Snapshot", "Run", "Since", "Complete", "Available")
-    rows = [
-        (
-            name_of(key.namespace, key.name),
-            _index(record),
-            record.run_name,
-            age(record.started_at, subject.now),
-            _yes(record.complete_at is not None),
-            _yes(record.available_at is not None),
-        )
+    found = [
+        (name_of(key.namespace, key.name), record)
         for key, state in sorted(states(subject.fleet).items())
         for record in state.records.values()
-        if record.cluster == subject.item.name
+        if (record.cluster, record.uid) == (subject.item.name, subject.item.metadata.get("uid"))
     ]
-    yield "Placements:" + ("" if rows else "  <none>")
-    if rows:
-        yield from small_table(header, rows)
+    yield "Placements:" + ("" if found else "  <none>")
+    if found:
+        header = ("Placement", "Snapshot", "Run", "Since", "Complete", "Available")
+        yield from small_table(header, (_record_row(name, one, subject.now) for name, one in found))
+    unwell = [row for name, record in found for row in _unwell_rows(name, record)]
+    if unwell:
+        yield "Not Well:"
+        yield from small_table(("Placement", "Object", "Reason", "Message"), unwell)
+
+
+def _record_row(placement: str, record: Record, now: datetime) -> tuple[str, ...]:
+    return (
+        placement,
+        _index(record),
+        record.run_name,
+        age(record.started_at, now),
+        _yes(record.complete_at is not None),
+        _yes(record.available_at is not None),
+    )
+
+
+def _unwell_rows(placement: str, record: Record) -> Iterator[tuple[str, ...]]:
+    """Yield what the daemon heard last of each object that is not well, or of the member itself."""
+    if record.results:
+        yield from ((placement, one.object, str(one.reason), one.message) for one in record.results)
+    elif record.reason not in (None, Reason.AVAILABLE, Reason.WITHDRAWN):
+        yield placement, record.object, str(record.reason), record.message
 
 
 def _yes(answer: bool) -> str:

@@ -3,7 +3,7 @@
 Read from the facts of the status branch and from the files; the words of a refusal are those of whoever refused.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -58,12 +58,15 @@ def why_run(fleet: Fleet, kind: str, namespace: str, word: str) -> Answer | None
     held = () if over else while_held(fleet, hold_on(fleet, noun_of(kind), namespace, word))
     if declared is not None:
         changed = declared.changed.time
-        found = reasons_of_run(run, changed) if run is not None else unseen(fleet, declared)
+        found = (
+            reasons_of_run(run, changed, lambda: _beside(fleet, run)) if run is not None else unseen(fleet, declared)
+        )
         broken = tuple(in_broken_file(fleet, declared))
         reasons = (*held, *broken, *(one for one in found if not broken or one.message != _STANDS_STILL))
     else:
         assert run is not None
-        reasons = (*held, *(reasons_of_run(run) if run.reverts else _removed(fleet, run)))
+        found = reasons_of_run(run, None, lambda: _beside(fleet, run)) if run.reverts else _removed(fleet, run)
+        reasons = (*held, *found)
     state = "Held" if held else state_word(run)
     return Answer(kind=kind, namespace=namespace, name=name_and_uid(word)[0], state=state, reasons=reasons)
 
@@ -168,10 +171,23 @@ def why_command(key: Key, name: str) -> str:
     return with_namespace(f"reconciler why {name}", key)
 
 
-def reasons_of_run(run: RunStatus, changed: datetime | None = None) -> Iterator[Because]:
-    """Say what a recorded run came to, or waits for; `changed` is when its file got the state that it has."""
+def _beside(fleet: Fleet, run: RunStatus) -> Iterable[RunStatus]:
+    """Return all runs that there ever were of the placement that a run is of."""
+    status = fleet.whole().status
+    states = status.placements.values() if status is not None else ()
+    return next((state.runs.values() for state in states if run.uid in state.runs), ())
+
+
+_Beside = Callable[[], Iterable[RunStatus]]
+
+
+def reasons_of_run(run: RunStatus, changed: datetime | None = None, beside: _Beside = tuple) -> Iterator[Because]:
+    """Say what a recorded run came to, or waits for.
+
+    `changed` is when its file got the state that it has; `beside` gives the runs of its placement, should that matter.
+    """
     if run.end is not None:
-        yield from _ended(run)
+        yield from _ended(run, beside)
     elif run.pin is None:
         yield from _uninitialized(run)
     elif run.state is not State.RUN:
@@ -191,10 +207,11 @@ def reasons_of_run(run: RunStatus, changed: datetime | None = None) -> Iterator[
         yield from _stage(run, run.stage)
 
 
-def _ended(run: RunStatus) -> Iterator[Because]:
+def _ended(run: RunStatus, beside: _Beside) -> Iterator[Because]:
     match run.end:
         case End.SUCCEEDED:
-            same = "; it wrote nothing new: its clusters held this content before" if _brought_nothing(run) else ""
+            same = "; it wrote nothing new: its clusters held this content before"
+            same = same if _brought_nothing(run, beside) else ""
             yield Because(message=f"all its stages are completed{same}", since=run.ended_at)
         case End.NOT_STARTED:
             text, _, command = run.end_message.partition("; to start the same: ")
@@ -204,9 +221,16 @@ def _ended(run: RunStatus) -> Iterator[Because]:
     yield from _in_flight(run)
 
 
-def _brought_nothing(run: RunStatus) -> bool:
+def _brought_nothing(run: RunStatus, beside: _Beside) -> bool:
+    """Tell whether every cluster had this content completely, and nobody has begun to write another since."""
     clusters = [cluster for stage in run.stages for cluster in stage.clusters]
-    return bool(clusters) and all(one.before is not None and one.before.hash == one.hash for one in clusters)
+    held = {one.name: one.before.seq for one in clusters if one.before is not None and one.before.hash == one.hash}
+    if not clusters or len(held) < len(clusters):
+        return False
+    others = [one for other in beside() for stage in other.all_stages for one in stage.clusters]
+    return not any(
+        held[one.name] < other.seq < one.seq for one in clusters for other in others if other.name == one.name
+    )
 
 
 def _uninitialized(run: RunStatus) -> Iterator[Because]:
@@ -268,24 +292,50 @@ def _in_flight(run: RunStatus) -> Iterator[Because]:
         yield why_in_flight(run, run.all_stages[number], cluster)
 
 
-_HELPERS = {
-    Reason.NOT_CONFIGURED: OPERATOR,
-    Reason.UNAUTHORIZED: OPERATOR,
-    Reason.IDENTITY_CHANGED: OPERATOR,
-}
-
-
 def why_in_flight(run: RunStatus, stage: StageFacts, cluster: ClusterFacts) -> Because:
     """Say what a cluster is waited for, in the member's words, and since when it is stuck."""
     doing = str(cluster.reason or ("Delivering" if cluster.hash else "Removing"))
-    heard = in_words(doing, cluster.object, cluster.message)
+    heard = in_words(doing, cluster.object, cluster.message) + _more(cluster)
     stuck = " is stuck" if cluster.is_stuck else ""
     overdue = f", overdue since {timestamp(cluster.overdue_at)}" if cluster.overdue_at is not None else ""
     where = f"cluster {cluster.name} in stage {stage.name} of run {run.key.name}"
-    who = _HELPERS.get(cluster.reason) if cluster.reason is not None else None
     return Because(
-        message=f"{where}{stuck}{overdue}: {heard}" + ("; it is tried again" if cluster.reason is not None else ""),
-        since=cluster.started_at,
-        who=who or f"whoever looks after {cluster.name}",
-        command=f"reconciler describe cluster {cluster.name} --settings FILE",
+        message=f"{where}{stuck}{overdue}: {heard}{_next_try(cluster)}",
+        since=cluster.heard_at or cluster.started_at,
+        who=_helper(cluster),
+        command=f"reconciler describe cluster {cluster.name}",
     )
+
+
+_NAMED = 3
+
+
+def _more(cluster: ClusterFacts) -> str:
+    """Name the other objects that are not well."""
+    others = [one.object for one in cluster.results if one.object != cluster.object]
+    if not others:
+        return ""
+    more = len(others) - _NAMED
+    return f"; not well either: {', '.join(others[:_NAMED])}" + (f" and {more} more" if more > 0 else "")
+
+
+def _next_try(cluster: ClusterFacts) -> str:
+    match cluster.reason:
+        case None:
+            return ""
+        case Reason.NOT_CONFIGURED:
+            return "; the settings are read when the daemon starts"
+        case Reason.NOT_AVAILABLE:
+            return "; it is looked at every second"
+        case Reason.UNREACHABLE | Reason.UNAUTHORIZED:
+            return "; it is tried again within seconds"
+        case _:
+            return "; it is tried again within a minute, and at once after a commit"
+
+
+def _helper(cluster: ClusterFacts) -> str:
+    """Say who can help a cluster in flight: what is wrong with an object may be its manifest."""
+    if cluster.reason in (Reason.NOT_CONFIGURED, Reason.UNAUTHORIZED, Reason.IDENTITY_CHANGED):
+        return OPERATOR
+    member = f"whoever looks after {cluster.name}"
+    return f"whoever may merge to resources/, or {member}" if cluster.object and cluster.hash else member

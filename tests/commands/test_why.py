@@ -100,8 +100,10 @@ def test_a_stuck_cluster_is_told_in_the_member_s_words(rings, olga):
     rings.passes(minutes=6)
     line = (
         "Cluster canary in stage canary of run r1 is stuck, overdue since 2025-07-22T21:05:00Z: "
-        "Refused: Namespace app: exceeded quota: pods; it is tried again, since 2025-07-22T21:00:00Z (AGE). "
-        "Who can unblock it: whoever looks after canary.\n  next: reconciler describe cluster canary --settings FILE\n"
+        "Refused: Namespace app: exceeded quota: pods; not well either: ConfigMap app/settings; "
+        "it is tried again within a minute, and at once after a commit, since 2025-07-22T21:00:00Z (AGE). "
+        "Who can unblock it: whoever may merge to resources/, or whoever looks after canary.\n"
+        "  next: reconciler describe cluster canary\n"
     )
     assert told(olga, "r1") == "r1 (ClusterStagedUpdateRun): Stuck\n" + line
     assert told(olga, "cluster", "canary") == "canary (MemberCluster): Waiting\n" + line
@@ -111,11 +113,37 @@ def test_a_stuck_cluster_is_told_in_the_member_s_words(rings, olga):
     )
 
 
+def test_what_is_wrong_now_is_told_since_when_it_is(rings, olga):
+    rings.breaks("canary")
+    rolls_out(rings, "r1")
+    assert "; it is looked at every second, since 2025-07-22T21:00:00Z (AGE). " in told(olga, "r1")
+    rings.passes(minutes=2)
+    rings.member("canary").falls_silent()
+    rings.passes()
+    said = told(olga, "r1")
+    assert "Unreachable: no answer; it is tried again within seconds, since 2025-07-22T21:02:00Z (AGE). " in said
+    assert "Who can unblock it: whoever looks after canary.\n" in said
+
+
+def test_a_described_cluster_lists_every_object_that_is_not_well(rings, olga):
+    rings.member("canary").refuses("exceeded quota: pods")
+    rolls_out(rings, "r1")
+    said = olga("describe", "cluster", "canary").out
+    rows = [re.split(r"\s{2,}", line.strip()) for line in said[said.index("Not Well:") :].splitlines()[3:5]]
+    assert rows == [
+        ["web", "Namespace app", "Refused", "exceeded quota: pods"],
+        ["web", "ConfigMap app/settings", "Refused", "exceeded quota: pods"],
+    ]
+    rings.heals("canary")
+    rings.passes()
+    assert "Not Well:" not in olga("describe", "cluster", "canary").out
+
+
 def test_a_member_that_is_not_configured_is_the_operator_s(rings, olga):
     rings.members["canary"] = None
     rolls_out(rings, "r1")
     said = told(olga, "r1")
-    assert "NotConfigured" in said
+    assert "NotConfigured: delivery.clusters.canary is not in the settings; the settings are read when the" in said
     assert "Who can unblock it: whoever operates the reconciler.\n" in said
 
 
@@ -153,6 +181,17 @@ def test_a_run_that_is_over_says_how(rings, olga):
     )
     rolls_out(rings, "r3")
     assert "it wrote nothing new: its clusters held this content before" in told(olga, "r3")
+
+
+def test_going_back_over_what_had_arrived_in_part_is_no_run_that_wrote_nothing(rings, olga):
+    rolls_out(rings, "r1")
+    rings.member("canary").breaks_after(1)
+    rolls_out(rings, "r2", "value2")
+    rings.heals("canary")
+    rings.removes("runs/r2.yaml")
+    rolls_out(rings, "r3", index=0)
+    assert rings.conditions("r3")["Succeeded"].startswith("True")
+    assert "it wrote nothing new" not in told(olga, "r3")
 
 
 def test_a_run_as_old_as_the_status_branch_names_the_command_that_starts_the_same(world, olga):
