@@ -1,17 +1,13 @@
 """What `describe cluster` adds when the member can be asked: who answers, what is there, what of it is not well."""
 
-from pathlib import Path
-
-from reconciler.commands.members import Answer, Running, ask_all, asking, settings_of, unreachable, unwell_of
+from reconciler.commands.members import Answer, Running, ask_all, asking, unreachable, unwell_of
 from reconciler.commands.opening import Fleet
 from reconciler.commands.present import fields, small_table
+from reconciler.settings import Settings
 
 
-def member_lines(fleet: Fleet, cluster: str, file: Path | None, members: Path | None, repo: str) -> list[str]:
-    """Ask a member, and return what it said; raises UsageError for settings that cannot be used."""
-    settings = settings_of(file, members, repo)
-    if settings is None:
-        return []
+def member_lines(fleet: Fleet, cluster: str, settings: Settings) -> list[str]:
+    """Ask a member, and return what it said."""
     answers = ask_all([cluster], asking(fleet, settings, thoroughly=True))
     return _lines(answers.get(cluster) or unreachable("it was not asked"))
 
@@ -21,7 +17,8 @@ def _lines(answer: Answer) -> list[str]:
     titles = {"uid": "Cluster UID"}
     pairs = [(titles.get(name, name.capitalize()), answer.fact(name)) for name in names if answer.fact(name)]
     lines = ["Member:", *fields([("Reachable", _yes(answer.reachable)), *pairs], "  ")]
-    lines.append("On The Member:" + ("" if answer.running else "  <none>"))
+    nothing = "  <none>" if answer.reachable else "  <unknown>"
+    lines.append("On The Member:" + ("" if answer.running else nothing))
     if answer.running:
         header = ("Placement", "Snapshot", "Hash", "Since Run", "Complete", "Objects", "As Delivered")
         lines += small_table(header, (_row(answer, one) for one in answer.running))

@@ -9,7 +9,7 @@ from reconciler.commands import options
 
 if TYPE_CHECKING:
     from reconciler.commands.nouns import Noun
-    from reconciler.commands.showing import Look
+    from reconciler.commands.showing import Look, Query
     from reconciler.settings import Settings
 
 _OUTPUTS = ("", "wide", "json", "yaml", "name")
@@ -69,8 +69,9 @@ def get(
             settings=settings,
         )
         for asked, names in questions
-        for noun, settings in (asked_noun(asked, settings_file, members, where.repo),)
+        for noun, settings in (asked_noun(asked, where, settings_file, members),)
     ]
+    where = _read_from(where, queries)
     fleet = open_reading(where)
     if watch:
         return showing.watch(fleet, queries[0], look, where.repo, offline=where.offline)
@@ -118,7 +119,9 @@ def _questions(words: list[str]) -> "list[tuple[Noun, tuple[str, ...]]]":
     return list(found.items())
 
 
-def asked_noun(noun: "Noun", file: Path | None, members: Path | None, repo: str) -> "tuple[Noun, Settings | None]":
+def asked_noun(
+    noun: "Noun", where: options.Reading, file: Path | None, members: Path | None
+) -> "tuple[Noun, Settings | None]":
     """Return clusters with the columns of those that are asked, and how to reach them; other nouns as they are."""
     from dataclasses import replace  # noqa: PLC0415
 
@@ -128,4 +131,14 @@ def asked_noun(noun: "Noun", file: Path | None, members: Path | None, repo: str)
         return noun, None
     from reconciler.commands.members import settings_of  # noqa: PLC0415 - only who asks members pays for it
 
-    return replace(noun, columns=ASKED_CLUSTER), settings_of(file, members, repo)
+    return replace(noun, columns=ASKED_CLUSTER), settings_of(where, file, members)
+
+
+def _read_from(where: options.Reading, queries: "list[Query]") -> options.Reading:
+    """Return where to read: the settings may say, where members are asked."""
+    settings = next((one.settings for one in queries if one.settings is not None), None)
+    if settings is None:
+        return where
+    from reconciler.commands.members import read_from  # noqa: PLC0415 - only who asks members pays for it
+
+    return read_from(where, settings)

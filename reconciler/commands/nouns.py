@@ -229,7 +229,8 @@ def _version(item: Item, _: datetime) -> str:
 
 
 def _running(item: Item, _: datetime) -> str:
-    return (item.told.running if item.told is not None else "") or "<none>"
+    told = item.told
+    return (told.running or "<none>") if told is not None and told.reachable else "<unknown>"
 
 
 ASKED_CLUSTER = (

@@ -19,7 +19,7 @@ from reconciler.delivery import open_delivery
 from reconciler.errors import UsageError
 from reconciler.git import history
 from reconciler.git.mirror import Mirror, Source, cache_of, open_local, open_source
-from reconciler.git.run import check_sha
+from reconciler.git.run import check_sha, parse_url
 from reconciler.settings import Settings, load, settings_file
 from reconciler.status_branch import reader, store
 
@@ -140,7 +140,15 @@ def open_settings(where: Operating, *, poll: float | None = None) -> Settings:
     if where.members is not None:
         _make_folder(where.members)
     _check_delivery(settings, settings_file(where.settings_file))
+    _check_repo(settings.repo)
     return settings
+
+
+def _check_repo(repo: str) -> None:
+    """Raise UsageError for a folder that is not there: a server may come back, a path was mistyped."""
+    url = parse_url(repo)
+    if url.protocol == "file" and not url.text.startswith("file:") and not Path(url.text).is_dir():
+        raise UsageError(f"there is no repository {url.text}: make it with `git init --bare`, or name another")
 
 
 def _make_folder(members: Path) -> None:

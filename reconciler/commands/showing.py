@@ -242,7 +242,7 @@ def _say_body(body: Any, look: Look) -> None:
 def _warn_of_unreachable(found: Iterable[Item]) -> None:
     for one in found:
         if one.told is not None and not one.told.reachable:
-            warn(f"{one.name} is not reachable: {one.told.message}")
+            warn(f"{one.name}: {one.told.message}")
 
 
 # -- problems -----------------------------------------------------------------------------------------------------

@@ -113,7 +113,9 @@ def _of_folder(folder: Path, branch: str, status_branch: str) -> _Judged:
     has_history = view.head is not None and view.head.position > 0  # else nothing is older than anything
     recorded = recorded_in(folder, branch, status_branch) if has_history and any(view.approvals()) else ()
     early = tuple(untimely(view, recorded, aside=True)) if has_history else ()
-    return _Judged(view=view, what=f"{count} manifests", outside=found, early=early, count=count)
+    return _Judged(
+        view=view, what=f"{count} files" if count != 1 else "1 file", outside=found, early=early, count=count
+    )
 
 
 def _verdict(judged: _Judged, problems: int) -> str:

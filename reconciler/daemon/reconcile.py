@@ -518,7 +518,7 @@ def with_state(member: Mapping[str, Any], state_dir: Path) -> Mapping[str, Any]:
 
 
 def _log_event(state: PlacementState, event: Event) -> None:
-    run = state.runs[event.run].key.name if event.run else None
+    run = state.runs[event.run].key.name if event.run else getattr(event, "name", None)  # of a run that left the tree
     facts = {"run": run, "cluster": getattr(event, "cluster", None), "seq": event.seq}
     if isinstance(event, ClusterReported):
         facts |= {"reason": str(event.reason), "object": event.object or None}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.commands import run
 from reconciler.commands.members import Answer, ask_all, unreachable
 from reconciler.core.actions import ApplyOptions, Content, Fence
 from reconciler.core.model import PLACEMENT_GROUP, Key
@@ -54,8 +55,8 @@ def test_clusters_tell_whether_they_answer_and_who_does_not_and_why(command, set
     rows = [line.split()[:2] for line in said.out.splitlines()]
     assert rows == [["NAME", "REACHABLE"], ["member1", "True"], ["member2", "False"], ["member3", "False"]]
     first, second, *_ = said.err.splitlines()
-    assert first.startswith("member2 is not reachable: https://127.0.0.1:1: ")
-    assert second == "member3 is not reachable: delivery.clusters.member3 is not in the settings"
+    assert first.startswith("member2: https://127.0.0.1:1: ")
+    assert second == "member3: delivery.clusters.member3 is not in the settings"
     assert said.code == 0
 
 
@@ -63,6 +64,17 @@ def test_the_variable_of_the_service_names_the_settings_too(command, settings, m
     monkeypatch.setenv("RECONCILER_SETTINGS", str(settings))
     header = command("again", "get", "clusters").out.splitlines()[0].split()
     assert header == ["NAME", "REACHABLE", "VERSION", "TAINTS", "AGE"]
+
+
+def test_outside_a_clone_the_settings_say_which_repository(moments, settings, monkeypatch, capsys):
+    monkeypatch.chdir(settings.parent)
+    delivery = {"default": {"type": "directory", "root": str(settings.parent / "members")}}
+    settings.write_text(json.dumps({"repo": str(moments["again"]), "delivery": delivery}))
+    for words in (("get", "clusters"), ("describe", "cluster", "member1")):
+        assert run([*words, "--settings", str(settings)]) == 0
+        assert "member1" in capsys.readouterr().out
+    assert run(["get", "csur", "--settings", str(settings)]) == 2  # which asks no member
+    assert "is not a git repository" in capsys.readouterr().err
 
 
 def test_wide_clusters_tell_what_they_run(command, folders):
@@ -125,7 +137,7 @@ def test_a_described_cluster_that_does_not_answer_says_why(command, settings):
     member = said[said.index("Member:") :].splitlines()
     assert member[1].split() == ["Reachable:", "No"]
     assert "https://127.0.0.1:1" in member[2]
-    assert member[-1] == "On The Member:  <none>"
+    assert member[-1] == "On The Member:  <unknown>"
 
 
 def test_a_slow_member_holds_up_no_other():

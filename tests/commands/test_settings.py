@@ -164,6 +164,13 @@ def test_a_url_in_the_file_is_no_path(url, file: Path):
     assert settings.load(file, {}).repo == url
 
 
+@pytest.mark.parametrize("command", ["serve", "reconcile", "init"])
+def test_a_repository_that_is_nowhere_ends_a_service_at_its_start(command, tmp_path: Path, capsys):
+    where = tmp_path / "fleet.git"
+    assert run([command, "--repo", str(where)]) == 2
+    assert f"there is no repository {where}" in capsys.readouterr().err
+
+
 def test_a_service_without_any_delivery_says_so(rings: World, monkeypatch, capsys, tmp_path: Path):
     monkeypatch.setattr(Service, "run", lambda _: None)
     assert run(["serve", "--repo", str(rings.remote), "--log-format", "json"]) == 0

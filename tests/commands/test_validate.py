@@ -48,7 +48,7 @@ def validate(fleet: Path, capsys: pytest.CaptureFixture[str]) -> Command:
 
 def test_a_sound_fleet_is_valid(validate):
     said = validate({"runs/web-1.yaml": run("web-1"), "approvals/a.json": approval("web-1-canary")})
-    assert (said.code, said.out, said.err) == (0, "", "7 manifests: valid\n")
+    assert (said.code, said.out, said.err) == (0, "", "7 files: valid\n")
 
 
 # -- what counts for nothing ---------------------------------------------------------------------------------------
@@ -69,7 +69,7 @@ def test_our_kinds_outside_the_folders_are_named_and_not_called_valid(validate):
     assert said.err.splitlines() == [
         "warning: run.yaml:1: OutsideFolders: ClusterStagedUpdateRun belongs below runs/; here it counts for nothing",
         "warning: deploy/west.yml:1: OutsideFolders: MemberCluster belongs below clusters/; here it counts for nothing",
-        "5 manifests: valid; 2 outside the folders, not checked",
+        "5 files: valid; 2 outside the folders, not checked",
     ]
     listed = json.loads(validate({}, "-o", "json").out)
     assert [one["path"] for one in listed] == ["run.yaml", "deploy/west.yml"]
@@ -85,7 +85,7 @@ def test_a_folder_that_is_no_fleet_is_not_valid(tmp_path, capsys):
     (tmp_path / "run.yaml").unlink()
     (tmp_path / "runs").mkdir()
     assert command_line(["validate", str(tmp_path)]) == 0
-    assert capsys.readouterr().err == "0 manifests: nothing to check\n"
+    assert capsys.readouterr().err == "0 files: nothing to check\n"
 
 
 def test_a_branch_is_judged_alike(rings: World, ask: Command):

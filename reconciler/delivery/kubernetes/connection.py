@@ -184,12 +184,26 @@ class Connection:
             if isinstance(error, NoWayIn):
                 self._turned_away += 1
                 self._forget(way)
-            raise TemporaryError(f"{access.server}: {_why(error)}") from error
+            raise TemporaryError(f"{access.server}: {self._why(error)}") from error
         self._turned_away = 0
         if (date := _date_of(answer.date)) is not None:
             self._heard = date, monotonic()
         self._note_a_pause(access, answer)
         return answer
+
+    def _why(self, error: Exception) -> str:
+        """Say what went wrong without the library's own wrapping, which repeats addresses of objects in memory."""
+        cause: BaseException = error
+        while cause.__cause__ is not None or cause.__context__ is not None:
+            cause = cause.__cause__ or cause.__context__ or cause
+        said = line(str(cause), 200) or type(cause).__name__
+        if isinstance(cause, TimeoutError):
+            return f"no answer in time ({said})"
+        if not isinstance(error, NoWayIn):
+            return f"the connection broke off ({said})"
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"its certificate is not trusted by the authority in {self._settings.kubeconfig}: {said}"
+        return f"TLS failed: {said}" if isinstance(cause, ssl.SSLError) else said
 
     def _keep_the_pause(self, access: Access) -> None:
         left = self._not_before - monotonic()
@@ -249,16 +263,3 @@ def _date_of(text: str) -> datetime | None:
         return found and (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
         return None
-
-
-def _why(error: Exception) -> str:
-    """Say what went wrong without the library's own wrapping, which repeats addresses of objects in memory."""
-    cause: BaseException = error
-    while cause.__cause__ is not None or cause.__context__ is not None:
-        cause = cause.__cause__ or cause.__context__ or cause
-    said = line(str(cause), 200) or type(cause).__name__
-    if isinstance(cause, TimeoutError):
-        return f"no answer in time ({said})"
-    if not isinstance(error, NoWayIn):
-        return f"the connection broke off ({said})"
-    return f"its certificate is not trusted, or TLS failed: {said}" if isinstance(cause, ssl.SSLError) else said
