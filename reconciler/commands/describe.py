@@ -28,12 +28,7 @@ def describe(
     from reconciler.commands.describing import describe_lines  # noqa: PLC0415
 
     asked, wanted = reading.split(noun, name)
-    settings = None
-    if asked.kind == "MemberCluster" and (settings_file is not None or members is not None):
-        from reconciler.commands.members import read_from, settings_of  # noqa: PLC0415 - only who asks pays for it
-
-        settings = settings_of(where, settings_file, members)
-        where = read_from(where, settings)
+    settings, where = reading.asking(where, [asked], settings_file, members)
     fleet = reading.open_reading(where)
     bare, uid = reading.name_and_uid(wanted)
     everything = everything or bool(uid)
@@ -47,7 +42,7 @@ def describe(
         present.say(*([""] if number else []))
         present.say(*describe_lines(fleet, asked, objects.with_content(fleet, one), wall()))
     if settings is not None:
-        from reconciler.commands.asked import member_lines  # noqa: PLC0415
+        from reconciler.commands.asked import member_lines  # noqa: PLC0415 - only who asks members pays for it
 
         present.say(*member_lines(fleet, bare, settings))
     return OK

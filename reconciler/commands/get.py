@@ -1,6 +1,5 @@
 """`reconciler get`: objects in kubectl's tables, or whole as YAML or JSON."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,8 +8,7 @@ from reconciler.commands import options
 
 if TYPE_CHECKING:
     from reconciler.commands.nouns import Noun
-    from reconciler.commands.showing import Look, Query
-    from reconciler.settings import Settings
+    from reconciler.commands.showing import Look
 
 _OUTPUTS = ("", "wide", "json", "yaml", "name")
 
@@ -49,7 +47,7 @@ def get(
     """Show objects of the fleet, as kubectl would show them; clusters are asked what they run, given settings."""
     from reconciler.commands import showing  # noqa: PLC0415
     from reconciler.commands.nouns import DEFAULT_NAMESPACE, PROBLEMS, selector_of  # noqa: PLC0415
-    from reconciler.commands.reading import open_reading  # noqa: PLC0415
+    from reconciler.commands.reading import asking, open_reading  # noqa: PLC0415
 
     look = showing.Look(
         output=options.one_of("-o", output, _OUTPUTS), labels=show_labels, headless=no_headers, events=watch_events
@@ -59,6 +57,7 @@ def get(
         return showing.show_problems(open_reading(where), look)
     questions, selected = _questions(what), selector_of(selector)
     _check(questions, look, elsewhere=bool(selector) or all_namespaces, watch=watch)
+    settings, where = asking(where, [noun for noun, _ in questions], settings_file, members)
     queries = [
         showing.Query(
             noun=noun,
@@ -66,12 +65,10 @@ def get(
             namespace=None if all_namespaces else namespace or DEFAULT_NAMESPACE,
             selector=selected,
             everything=everything,
-            settings=settings,
+            settings=settings if noun.kind == "MemberCluster" else None,
         )
-        for asked, names in questions
-        for noun, settings in (asked_noun(asked, where, settings_file, members),)
+        for noun, names in questions
     ]
-    where = _read_from(where, queries)
     fleet = open_reading(where)
     if watch:
         return showing.watch(fleet, queries[0], look, where.repo, offline=where.offline)
@@ -117,28 +114,3 @@ def _questions(words: list[str]) -> "list[tuple[Noun, tuple[str, ...]]]":
             raise UsageError(f"{word}: write NOUN NAME NAME, or NOUN/NAME NOUN/NAME, not both")
         found[noun_of(noun)] = (*found.get(noun_of(noun), ()), name)
     return list(found.items())
-
-
-def asked_noun(
-    noun: "Noun", where: options.Reading, file: Path | None, members: Path | None
-) -> "tuple[Noun, Settings | None]":
-    """Return clusters with the columns of those that are asked, and how to reach them; other nouns as they are."""
-    from dataclasses import replace  # noqa: PLC0415
-
-    from reconciler.commands.nouns import ASKED_CLUSTER  # noqa: PLC0415
-
-    if noun.kind != "MemberCluster" or (file is None and members is None):
-        return noun, None
-    from reconciler.commands.members import settings_of  # noqa: PLC0415 - only who asks members pays for it
-
-    return replace(noun, columns=ASKED_CLUSTER), settings_of(where, file, members)
-
-
-def _read_from(where: options.Reading, queries: "list[Query]") -> options.Reading:
-    """Return where to read: the settings may say, where members are asked."""
-    settings = next((one.settings for one in queries if one.settings is not None), None)
-    if settings is None:
-        return where
-    from reconciler.commands.members import read_from  # noqa: PLC0415 - only who asks members pays for it
-
-    return read_from(where, settings)

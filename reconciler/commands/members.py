@@ -4,7 +4,7 @@ It differs from daemon to daemon and from minute to minute, so it is on no branc
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Condition, Thread
 from typing import Any
@@ -12,7 +12,6 @@ from typing import Any
 from reconciler.clock import monotonic
 from reconciler.commands.objects import states
 from reconciler.commands.opening import Fleet
-from reconciler.commands.options import Reading
 from reconciler.core.actions import ApplyOptions, Content, Fence, Report
 from reconciler.core.status import PlacementState, Record
 from reconciler.daemon.derive import verified
@@ -20,7 +19,6 @@ from reconciler.daemon.reconcile import with_state
 from reconciler.delivery import open_delivery
 from reconciler.delivery.base import Delivery
 from reconciler.errors import ReconcilerError, UsageError
-from reconciler.git.run import is_repository
 from reconciler.redact import line
 from reconciler.settings import Settings, load
 from reconciler.status_branch.dashboard import name_of
@@ -72,26 +70,15 @@ class Answer:
 Ask = Callable[[str], Answer]
 
 
-def settings_of(where: Reading, file: Path | None, members: Path | None) -> Settings | None:
-    """Return the operator's settings where some are given, None where nothing says how to reach members.
+def settings_of(file: Path | None, members: Path | None, repo: str | None) -> Settings:
+    """Return the operator's settings; `repo` None is left to the file.
 
-    Shape:   their `repo` is the one to read: outside a clone, where none is named, that of the file.
     Raises:  UsageError for settings that cannot be used.
     """
     if members is not None and not members.is_dir():
         raise UsageError(f"--members {members} is not a folder")
     default = {"type": "directory", "root": str(members), "create": True} if members is not None else None
-    if file is None and default is None:
-        return None
-    repo = None if file is not None and where.repo == "." and not is_repository(Path()) else where.repo
     return load(file, {"repo": repo, "delivery_default": default})
-
-
-def read_from(where: Reading, settings: Settings | None) -> Reading:
-    """Return where to read, given the settings with which members are asked, if any."""
-    if settings is None or settings.repo == where.repo:
-        return where
-    return replace(where, repo=settings.repo, branch=settings.branch, status_branch=settings.status_branch)
 
 
 # -- asking --------------------------------------------------------------------------------------------------------

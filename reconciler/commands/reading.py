@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import cast
 
 from reconciler import clock
@@ -18,6 +19,8 @@ from reconciler.core.status import RunStatus
 from reconciler.core.view import Declared
 from reconciler.errors import TemporaryError, UsageError
 from reconciler.git.mirror import open_source
+from reconciler.git.run import is_repository
+from reconciler.settings import Settings
 from reconciler.status_branch import reader
 
 _POLL_SECONDS = 2.0
@@ -31,6 +34,24 @@ def open_reading(where: Reading, *, tell_holds: bool = True) -> Fleet:
     if tell_holds:
         warn_of_holds(fleet)
     return fleet
+
+
+def asking(
+    where: Reading, nouns: Iterable[Noun], file: Path | None, members: Path | None
+) -> tuple[Settings | None, Reading]:
+    """Return how to reach the members, where clusters are looked for and something says how, and where to read then.
+
+    Outside a clone, where no repository is named, the settings name it. Raises UsageError for such as cannot be used.
+    """
+    if (file is None and members is None) or not any(noun.kind == "MemberCluster" for noun in nouns):
+        return None, where
+    from reconciler.commands.members import settings_of  # noqa: PLC0415 - only who asks members pays for it
+
+    is_named = file is None or where.repo != "." or is_repository(Path())
+    settings = settings_of(file, members, where.repo if is_named else None)
+    if is_named:
+        return settings, where
+    return settings, replace(where, repo=settings.repo, branch=settings.branch, status_branch=settings.status_branch)
 
 
 def follow(fleet: Fleet, repo: str, *, offline: bool, timeout: timedelta | None = None) -> Iterator[Fleet]:

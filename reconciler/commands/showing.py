@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from reconciler import redact
 from reconciler.clock import wall
 from reconciler.commands import OK
-from reconciler.commands.nouns import LABELS, NAMESPACE, REMOVED, Column, Item, Noun, Told, matching
+from reconciler.commands.nouns import ASKED_CLUSTER, LABELS, NAMESPACE, REMOVED, Column, Item, Noun, Told, matching
 from reconciler.commands.objects import items, problems, with_content
 from reconciler.commands.opening import Fleet
 from reconciler.commands.present import Table, say, warn
@@ -32,7 +32,7 @@ class Query:
     selector: LabelSelector
     everything: bool
     settings: Settings | None = None
-    """How to reach the members, where they are to be asked."""
+    """How to reach the members, where it is clusters and they are to be asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,7 +201,8 @@ def _say_changes(fleet: Fleet, query: Query, look: Look, table: Table, changes: 
 def _columns(query: Query, look: Look) -> Iterator[Column]:
     if query.noun.namespaced and query.namespace is None:
         yield NAMESPACE
-    yield from query.noun.shown(wide=look.output == "wide")
+    noun = query.noun if query.settings is None else replace(query.noun, columns=ASKED_CLUSTER)
+    yield from noun.shown(wide=look.output == "wide")
     if query.everything:
         yield REMOVED
     if look.labels:
