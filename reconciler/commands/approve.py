@@ -20,6 +20,7 @@ def register(application: typer.Typer) -> None:
 
 
 @options.writing
+@options.persistent
 def approve(
     run: Annotated[str, typer.Argument(help="The run's name, or csur/NAME, sur/NAME.")],
     stage: Annotated[str, typer.Argument(help="The stage whose gate is to pass.")],

@@ -109,6 +109,18 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Asking:
+    """Where a command reads that may ask the members too; what is not given, the settings may say."""
+
+    repo: OptionalRepo = None
+    branch: OptionalBranch = None
+    status_branch: OptionalStatusBranch = None
+    offline: Offline = False
+    settings_file: SettingsFile = None
+    members: MemberFolders = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Operating:
     """The operator's settings: their file, and the flags that win over it."""
 
@@ -129,24 +141,31 @@ class Serving(Operating):
 
 
 def writing(command: Callable[..., T]) -> Callable[..., T]:
-    """Give a command an option per field of `Writing`, all of which it gets together as its argument `where`.
+    """Give a command an option per field of `Writing`, all of which it gets together as its argument `where`."""
+    return _with(command, Writing)
 
-    A command that loses a race for the branch begins again from what is there by then.
-    """
+
+def persistent(command: Callable[..., T]) -> Callable[..., T]:
+    """Begin a command again that lost a race for the branch; right for one that means the same whatever has come."""
 
     @wraps(command)
-    def persistent(**given: Any) -> T:
+    def called(**given: Any) -> T:
         for _ in range(_RACES):
             with suppress(RaceLostError):
                 return command(**given)
         return command(**given)
 
-    return _with(persistent, Writing)
+    return called
 
 
 def reading(command: Callable[..., T]) -> Callable[..., T]:
     """Give a command an option per field of `Reading`, all of which it gets together as its argument `where`."""
     return _with(command, Reading)
+
+
+def asking(command: Callable[..., T]) -> Callable[..., T]:
+    """Give a command an option per field of `Asking`, all of which it gets together as its argument `where`."""
+    return _with(command, Asking)
 
 
 def operating(command: Callable[..., T]) -> Callable[..., T]:
@@ -159,7 +178,7 @@ def serving(command: Callable[..., T]) -> Callable[..., T]:
     return _with(command, Serving)
 
 
-def _with(command: Callable[..., T], kind: type[Writing | Reading | Operating]) -> Callable[..., T]:
+def _with(command: Callable[..., T], kind: type[Writing | Reading | Asking | Operating]) -> Callable[..., T]:
     hints = get_type_hints(kind, include_extras=True)
     own = [one for one in inspect.signature(command).parameters.values() if one.name != "where"]
     shared = [

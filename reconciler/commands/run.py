@@ -52,6 +52,7 @@ def create(
 
 
 @options.writing
+@options.persistent
 def start(
     name: Annotated[str, typer.Argument(help="The run's name, or csur/NAME, sur/NAME.")],
     where: options.Writing,
@@ -65,6 +66,7 @@ def start(
 
 
 @options.writing
+@options.persistent
 def stop(
     name: Annotated[str, typer.Argument(help="The run's name, or csur/NAME, sur/NAME.")],
     where: options.Writing,

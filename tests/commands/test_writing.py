@@ -1,6 +1,7 @@
 """Commands that write make one commit, once; what cannot be written is refused with the next step."""
 
 import json
+from collections.abc import Callable
 
 import pytest
 
@@ -32,25 +33,55 @@ def test_an_approval_is_committed_counts_and_is_not_committed_twice(asking: Worl
     assert asking.head() == head
 
 
-@pytest.mark.parametrize("faster", [1, 10])
-def test_who_loses_a_race_begins_again_from_what_is_there_by_then(asking: World, ask: Command, monkeypatch, faster):
-    """Somebody else pushes between the look and the push: once, or every time."""
-    push, others = publish.push, iter(range(faster))
+@pytest.fixture
+def outrun(person: World, monkeypatch) -> Callable[[int], None]:
+    """Lets somebody else be faster between the look and the push of a command, so many times."""
+    push = publish.push
 
-    def outrun(source: Source, branch: str, new: str, expected: str | None) -> bool:
-        if (number := next(others, None)) is not None:
-            asking.commits(f"docs/{number}.md", "x")
-        return push(source, branch, new, expected)
+    def prepare(times: int) -> None:
+        others = iter(range(times))
 
-    monkeypatch.setattr(publish, "push", outrun)
-    said = ask(asking.remote, "approve", "web-1", "canary")
-    assert (PATH in asking.paths(), "docs/0.md" in asking.paths()) == (faster == 1, True), said.err
-    if faster == 1:
-        assert (said.code, said.err) == (0, "")
-    else:
-        assert (said.code, said.err) == (
-            2, "reconciler: somebody pushed to main at the same moment: run the command again\n",
-        )  # fmt: skip
+        def slow(source: Source, branch: str, new: str, expected: str | None) -> bool:
+            if (number := next(others, None)) is not None:
+                person.commits(f"docs/{number}.md", "x")
+            return push(source, branch, new, expected)
+
+        monkeypatch.setattr(publish, "push", slow)
+
+    return prepare
+
+
+RACE = "reconciler: somebody pushed to main at the same moment: run the command again\n"
+
+
+@pytest.mark.parametrize("words", [("approve", "web-1", "canary"), ("run", "stop", "web-1")], ids=["approve", "stop"])
+def test_who_loses_a_race_begins_again_from_what_is_there_by_then(asking: World, ask: Command, outrun, words):
+    outrun(2)
+    said = ask(asking.remote, *words)
+    assert (said.code, said.err, said.out.count("committed")) == (0, "", 1)
+    assert "docs/1.md" in asking.paths()
+    outrun(10)
+    asking.commits("approvals/web-1-canary.yaml", manifests.approval("web-1-canary", status="False"))
+    asking.commits("runs/web-1.yaml", manifests.run("web-1"))
+    said = ask(asking.remote, *words)
+    assert (said.code, said.err, said.out) == (2, RACE, "")
+
+
+@pytest.mark.parametrize("words", [("acknowledge-rewrite",), ("rollback", "web-2")], ids=["acknowledge", "rollback"])
+def test_what_would_mean_something_else_by_then_is_left_to_the_person(person: World, ask: Command, outrun, words):
+    """The head that is accepted is one that somebody looked at; and of two ways back at once one is enough."""
+    for run, value in (("web-1", "value1"), ("web-2", "value2")):
+        person.commits(
+            {f"runs/{run}.yaml": manifests.run(run), "resources/app/settings.yaml": manifests.config_map(value)}
+        )
+        person.passes()
+    if words[0] == "acknowledge-rewrite":
+        person.rewrites(servers.git(person.remote, "rev-parse", "main~1"))
+        person.commits("docs/x.md", "x")
+    outrun(1)
+    said = ask(person.remote, *words)
+    assert (said.code, said.err.splitlines()[-1] + "\n", said.out) == (2, RACE, "")
+    assert person.paths().count("docs/0.md") == 1
 
 
 def test_an_approval_that_was_refused_is_committed_anew_into_its_file_whatever_its_language(person, ask: Command):
