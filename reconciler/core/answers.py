@@ -1,4 +1,7 @@
-"""What members answered, taken in: only what says something new is an event. Who asks them limits how often."""
+"""What members answered, taken in: only what says something new is an event.
+
+Other words for the same facts are new, too; who asks the members sees to it that they come but rarely.
+"""
 
 from collections.abc import Iterable
 from datetime import datetime

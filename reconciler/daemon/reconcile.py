@@ -28,7 +28,7 @@ from reconciler.core.answers import absorbed
 from reconciler.core.archive import archive
 from reconciler.core.clearing import withdrawal
 from reconciler.core.draft import Declarations, Waiting
-from reconciler.core.events import ClusterReported, Event
+from reconciler.core.events import ClusterReported, Event, WithdrawalReported
 from reconciler.core.identity import Identity
 from reconciler.core.model import Body, Commit, Key, Problem, Run, placement_of
 from reconciler.core.rollout import Plan, plan
@@ -310,7 +310,8 @@ class Reconciler:
     def _may_wait(self, happened: Mapping[Key, tuple[Event, ...]], outcomes: tuple[Outcome, ...]) -> datetime | None:
         """Return until when results that free no used slot and open no gate may wait for company; None: push now."""
         events = [event for found in happened.values() for event in found]
-        if self.closing or not events or not all(isinstance(event, ClusterReported) for event in events):
+        heard = all(isinstance(event, ClusterReported | WithdrawalReported) for event in events)
+        if self.closing or not events or not heard:
             return None
         moments = [self._pushed_at + timedelta(seconds=self._push_interval())] if self._pushed_at is not None else []
         if self.workers.is_calling():

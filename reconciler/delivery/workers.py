@@ -21,11 +21,10 @@ from reconciler.redact import line
 
 LOOK_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
-FIRST_REWORDING_SECONDS = 2.0
-LONGEST_REWORDING_SECONDS = 300.0
-"""How long the words of a report stand before others for the same facts are told: twice as long each time."""
 LONGEST_KNOCK_SECONDS = 2.0
 """The same where it is the member that has to change: its coming back is to be noticed."""
+WORDS_STAND_SECONDS = (2.0, 30.0, 60.0, 120.0, 300.0)
+"""How long the words of a report stand before others for the same facts are told, the first time and each further."""
 MAX_WORKERS = 64
 _KNOCKING = 0.25
 """Of the workers, the share that calls members that gave no answer last time: mostly they are held for nothing."""
@@ -153,11 +152,14 @@ class _Job:
 
     def is_news(self, report: Report, now: float) -> bool:
         """Tell whether a report says anything new, and take it as told; mere words are told more and more rarely."""
-        same_facts = self.told is not None and report.facts == self.told.facts
-        stand_for = min(LONGEST_REWORDING_SECONDS, FIRST_REWORDING_SECONDS * 2**self.rewordings)
-        if report == self.told or (same_facts and now - self.told_at < stand_for):
-            return False
-        self.rewordings = min(self.rewordings + 1, 10) if same_facts else 0
+        if self.told is not None and report.facts == self.told.facts:
+            stood, stands = now - self.told_at, WORDS_STAND_SECONDS[self.rewordings]
+            if report == self.told or stood < stands:
+                return False
+            lasted = stood >= 2 * stands  # what was so for long is not what changes all the time
+            self.rewordings = 0 if lasted else min(self.rewordings + 1, len(WORDS_STAND_SECONDS) - 1)
+        elif self.told is not None:
+            self.rewordings = 0
         self.told, self.told_at = report, now
         return True
 

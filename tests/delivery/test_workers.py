@@ -16,6 +16,7 @@ from reconciler.core.actions import (
     Content,
     Deliver,
     Fence,
+    ObjectResult,
     Observe,
     Outcome,
     Reason,
@@ -25,7 +26,7 @@ from reconciler.core.actions import (
 )
 from reconciler.core.model import Key
 from reconciler.delivery import workers
-from reconciler.delivery.base import Delivery
+from reconciler.delivery.base import Delivery, report_of
 from reconciler.delivery.workers import Workers, carry_out, full_jitter, pause, pause_ceiling
 from reconciler.errors import PermanentError, TemporaryError
 from tests.awkward import Awkward, turned_away
@@ -177,19 +178,39 @@ class Wordy(Awkward):
 
 
 def test_other_words_for_the_same_are_told_more_and_more_rarely(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "FIRST_REWORDING_SECONDS", 0.05)
+    monkeypatch.setattr(workers, "WORDS_STAND_SECONDS", (0.05, 0.1, 0.4))
     member = Wordy()
     member.becomes_unavailable()
     fleet = make(member1=member)
     began = monotonic()
     fleet.workers.want([deliver()])
     fleet.is_told(5)
-    assert monotonic() - began >= 0.05 + 0.1 + 0.2 + 0.4
+    assert monotonic() - began >= 0.05 + 0.1 + 0.4 + 0.4
     assert len(member.calls) > 10
     texts = [one.report.message for one in fleet.outcomes]
     assert len(set(texts)) == len(texts)
+    fleet.workers.tell_again()
+    fleet.is_told(6)  # at once, and what follows is as rare as before
+    told_again = monotonic()
+    fleet.is_told(7)
+    assert monotonic() - told_again >= 0.3
     member.heals()
     fleet.until(lambda: fleet.outcomes[-1].report.healthy)  # a fact, and so told at once
+
+
+@pytest.mark.parametrize(("stood", "more"), [(61.0, False), (601.0, True)])
+def test_words_that_stood_for_long_are_followed_soon(stood: float, more: bool) -> None:  # noqa: FBT001
+    job, times = workers._Job(action=deliver(), due=0.0), iter(range(100))
+
+    def told(now: float) -> bool:
+        report = report_of("old", [ObjectResult(object="x", reason=Reason.NOT_AVAILABLE, message=f"{next(times)}")])
+        return job.is_news(report, now)
+
+    moments = [0.0, 3.0, 40.0, 110.0, 240.0]
+    assert all(told(now) for now in moments)
+    last = moments[-1] + stood + (0 if more else 240)
+    assert told(last)
+    assert told(last + 3) is more
 
 
 def test_wanting_the_same_again_changes_nothing(make: Make) -> None:

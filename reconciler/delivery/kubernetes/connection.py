@@ -54,7 +54,7 @@ class Connection:
         self._loads = 0
         self._load_error: UsageError | TemporaryError | None = None
         self._pace = Pace(qps=settings.qps, burst=settings.burst)
-        self._not_before = 0.0
+        self._not_before = self._pause = 0.0
         self._turned_away = 0
         self._heard: tuple[datetime, float] | None = None
 
@@ -202,15 +202,14 @@ class Connection:
         if not isinstance(error, NoWayIn):
             return f"the connection broke off ({said})"
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return f"its certificate is not trusted by the authority in {self._settings.kubeconfig}: {said}"
+            return f"its certificate is not trusted; the authority is that of {self._settings.kubeconfig}: {said}"
         return f"TLS failed: {said}" if isinstance(cause, ssl.SSLError) else said
 
     def _keep_the_pause(self, access: Access) -> None:
         left = self._not_before - monotonic()
         if left > 0:
-            raise TemporaryError(
-                f"{access.server} asked for a pause; {_duration(left)} of it are left", pause_seconds=left
-            )
+            message = f"{access.server} asked for a pause of {_duration(self._pause)}, which is not over"
+            raise TemporaryError(message, pause_seconds=left)
 
     def _note_a_pause(self, access: Access, answer: Answer) -> None:
         pause = _pause_of(answer)
@@ -219,7 +218,8 @@ class Connection:
         )
         if not is_busy and not (pause and answer.status in _TROUBLE):
             return
-        self._not_before = max(self._not_before, monotonic() + pause)
+        if (until := monotonic() + pause) > self._not_before:
+            self._not_before, self._pause = until, pause
         message = f"{access.server} {'is too busy' if is_busy else 'is in trouble'} ({answer.status})"
         raise TemporaryError(
             f"{message}, and asks for a pause of {_duration(pause)}" if pause else message, pause_seconds=pause

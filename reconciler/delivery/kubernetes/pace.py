@@ -28,7 +28,7 @@ class Pace:
             tokens = min(self._burst, self._tokens + (now - self._counted_at) * self._qps) - 1
             seconds = max(0.0, -tokens / self._qps)
             if seconds > most:
-                message = f"the ceiling of {self._qps:g} requests a second (qps) leaves no turn for {seconds:.0f} s"
+                message = f"the ceiling of {self._qps:g} requests a second (qps) leaves no turn within {most:g} s"
                 raise TemporaryError(message, pause_seconds=seconds - most)
             self._tokens, self._counted_at = tokens, now
             return seconds

@@ -184,7 +184,7 @@ def _read(connection: HTTPConnection) -> tuple[Answer, bool]:
         if len(body) > MAX_ANSWER_BYTES:
             raise AnswerTooLarge(f"the member's answer is larger than {MAX_ANSWER_BYTES} bytes; the rest was not read")
         if reply.length:
-            raise CutOff(f"{reply.length} bytes are missing")
+            raise CutOff("the end of the answer is missing")
     except HTTPException as error:
         raise CutOff(str(error)) from error
     finally:
