@@ -66,14 +66,14 @@ _MEMBER_PATHS = ("root", "kubeconfig")
 _WORDS: Mapping[type | tuple[type, ...], str] = {str: "a text", (int, float): "a number", dict: "a mapping"}
 
 
-def load(file: Path | None, flags: Mapping[str, Any]) -> Settings:
+def load(file: Path | None, flags: Mapping[str, Any], otherwise: Mapping[str, Any] | None = None) -> Settings:
     """Read the settings file, if any, and lay the flags over it.
 
-    Shape:   `flags` use the names of the fields of `Settings`; None means not given.
+    Shape:   `flags` use the names of the fields of `Settings`; None means not given. `otherwise` is what neither says.
     Raises:  UsageError naming the file and the key for what cannot be used.
     """
     file = settings_file(file)
-    values = _read(file) if file is not None else {}
+    values = {**(otherwise or {}), **(_read(file) if file is not None else {})}
     values |= {name: value for name, value in flags.items() if value is not None}
     if not values.get("repo"):
         raise UsageError("which repository? give --repo, or set `repo` in the settings file")

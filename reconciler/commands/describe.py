@@ -12,15 +12,13 @@ def register(application: typer.Typer) -> None:
     application.command("describe")(describe)
 
 
-@options.reading
+@options.asking
 def describe(
     noun: Annotated[str, typer.Argument(help="What it is: csur, crp, cluster … (or NOUN/NAME).")],
-    where: options.Reading,
+    where: options.Asking,
     name: Annotated[str | None, typer.Argument(help="Its name; NAME@UID for one of several.")] = None,
     namespace: options.Namespace = "",
     everything: Annotated[bool, typer.Option("--all", help="Also what was removed from the branch.")] = False,
-    settings_file: options.SettingsFile = None,
-    members: options.MemberFolders = None,
 ) -> int:
     """Tell everything that is known of one object; a cluster is asked for what is really there, given settings."""
     from reconciler.clock import wall  # noqa: PLC0415
@@ -28,14 +26,14 @@ def describe(
     from reconciler.commands.describing import describe_lines  # noqa: PLC0415
 
     asked, wanted = reading.split(noun, name)
-    settings, where = reading.asking(where, [asked], settings_file, members)
-    fleet = reading.open_reading(where)
+    settings, there = reading.asking(where, [asked])
+    fleet = reading.open_reading(there)
     bare, uid = reading.name_and_uid(wanted)
     everything = everything or bool(uid)
     fleet = fleet.whole() if everything else fleet
     place = reading.place(asked, namespace)
-    there = objects.items(fleet, asked, everything=everything)
-    found = [one for one in there if reading.is_named(one, wanted) and one.namespace == place]
+    known = objects.items(fleet, asked, everything=everything)
+    found = [one for one in known if reading.is_named(one, wanted) and one.namespace == place]
     if not found:
         return reading.not_found(fleet, asked, wanted, place)
     for number, one in enumerate(found):

@@ -263,7 +263,7 @@ def _unwell_rows(placement: str, record: Record) -> Iterator[tuple[str, ...]]:
     if record.results:
         yield from ((placement, one.object, str(one.reason), one.message) for one in record.results)
     elif record.reason not in (None, Reason.AVAILABLE, Reason.WITHDRAWN):
-        yield placement, record.object, str(record.reason), record.message
+        yield placement, record.object or "<none>", str(record.reason), record.message
 
 
 def _yes(answer: bool) -> str:

@@ -18,7 +18,7 @@ def register(application: typer.Typer) -> None:
     application.command("get")(get)
 
 
-@options.reading
+@options.asking
 def get(
     what: Annotated[
         list[str],
@@ -27,7 +27,7 @@ def get(
             help="csur, crp, careq, clusters … or NOUN/NAME …; NAME@UID for one of several.",
         ),
     ],
-    where: options.Reading,
+    where: options.Asking,
     namespace: options.Namespace = "",
     all_namespaces: Annotated[bool, typer.Option("--all-namespaces", "-A", help="Of every namespace.")] = False,
     selector: Annotated[str, typer.Option("--selector", "-l", help="By labels: a=b,c!=d,e in (x,y),!f")] = "",
@@ -41,8 +41,6 @@ def get(
     show_labels: Annotated[bool, typer.Option("--show-labels", help="Labels in the last column.")] = False,
     no_headers: Annotated[bool, typer.Option("--no-headers", help="Rows only.")] = False,
     everything: Annotated[bool, typer.Option("--all", help="Also what was removed from the branch.")] = False,
-    settings_file: options.SettingsFile = None,
-    members: options.MemberFolders = None,
 ) -> int:
     """Show objects of the fleet, as kubectl would show them; clusters are asked what they run, given settings."""
     from reconciler.commands import showing  # noqa: PLC0415
@@ -54,10 +52,10 @@ def get(
     )
     if what[0].lower() in PROBLEMS:
         _check_problems(what, output, anything_else=watch or bool(selector))
-        return showing.show_problems(open_reading(where), look)
+        return showing.show_problems(open_reading(asking(where, ())[1]), look)
     questions, selected = _questions(what), selector_of(selector)
     _check(questions, look, elsewhere=bool(selector) or all_namespaces, watch=watch)
-    settings, where = asking(where, [noun for noun, _ in questions], settings_file, members)
+    settings, place = asking(where, [noun for noun, _ in questions])
     queries = [
         showing.Query(
             noun=noun,
@@ -69,9 +67,9 @@ def get(
         )
         for noun, names in questions
     ]
-    fleet = open_reading(where)
+    fleet = open_reading(place)
     if watch:
-        return showing.watch(fleet, queries[0], look, where.repo, offline=where.offline)
+        return showing.watch(fleet, queries[0], look, place.repo, offline=place.offline)
     return showing.show(fleet, queries, look)
 
 

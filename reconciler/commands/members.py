@@ -70,15 +70,15 @@ class Answer:
 Ask = Callable[[str], Answer]
 
 
-def settings_of(file: Path | None, members: Path | None, repo: str | None) -> Settings:
-    """Return the operator's settings; `repo` None is left to the file.
+def settings_of(file: Path | None, members: Path | None, flags: Mapping[str, str]) -> Settings:
+    """Return the operator's settings with the flags laid over them; the repository is that of here unless one says.
 
     Raises:  UsageError for settings that cannot be used.
     """
     if members is not None and not members.is_dir():
         raise UsageError(f"--members {members} is not a folder")
     default = {"type": "directory", "root": str(members), "create": True} if members is not None else None
-    return load(file, {"repo": repo, "delivery_default": default})
+    return load(file, {**flags, "delivery_default": default}, {"repo": "."})
 
 
 # -- asking --------------------------------------------------------------------------------------------------------

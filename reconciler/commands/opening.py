@@ -137,17 +137,18 @@ def open_settings(where: Operating, *, poll: float | None = None) -> Settings:
     if where.members is not None:
         flags["delivery_default"] = {"type": "directory", "root": str(where.members), "create": True}
     settings = load(where.settings_file, flags)
+    _check_repo(settings.repo)
     if where.members is not None:
         _make_folder(where.members)
     _check_delivery(settings, settings_file(where.settings_file))
-    _check_repo(settings.repo)
     return settings
 
 
 def _check_repo(repo: str) -> None:
     """Raise UsageError for a folder that is not there: a server may come back, a path was mistyped."""
     url = parse_url(repo)
-    if url.protocol == "file" and not url.text.startswith("file:") and not Path(url.text).is_dir():
+    is_path = url.protocol == "file" and not url.text.startswith("file:")
+    if is_path and not any(Path(url.text + ending).is_dir() for ending in ("", ".git")):  # as git finds it
         raise UsageError(f"there is no repository {url.text}: make it with `git init --bare`, or name another")
 
 

@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 from typing import cast
 
 from reconciler import clock
@@ -13,13 +12,12 @@ from reconciler.commands.holds import Hold, hold_of_run, holds, warn_of_holds
 from reconciler.commands.nouns import DEFAULT_NAMESPACE, NOUNS, Item, Noun, noun_of
 from reconciler.commands.objects import items, lost_runs
 from reconciler.commands.opening import Fleet, lost_status, open_fleet
-from reconciler.commands.options import Reading
+from reconciler.commands.options import Asking, Reading
 from reconciler.core.model import Run, parse_duration
 from reconciler.core.status import RunStatus
 from reconciler.core.view import Declared
 from reconciler.errors import TemporaryError, UsageError
 from reconciler.git.mirror import open_source
-from reconciler.git.run import is_repository
 from reconciler.settings import Settings
 from reconciler.status_branch import reader
 
@@ -36,22 +34,23 @@ def open_reading(where: Reading, *, tell_holds: bool = True) -> Fleet:
     return fleet
 
 
-def asking(
-    where: Reading, nouns: Iterable[Noun], file: Path | None, members: Path | None
-) -> tuple[Settings | None, Reading]:
-    """Return how to reach the members, where clusters are looked for and something says how, and where to read then.
+def asking(where: Asking, nouns: Iterable[Noun]) -> tuple[Settings | None, Reading]:
+    """Return how to reach the members, where clusters are looked for and something says how, and where to read.
 
-    Outside a clone, where no repository is named, the settings name it. Raises UsageError for such as cannot be used.
+    Raises:  UsageError for settings that cannot be used.
     """
-    if (file is None and members is None) or not any(noun.kind == "MemberCluster" for noun in nouns):
-        return None, where
+    flags = {"repo": where.repo, "branch": where.branch, "status_branch": where.status_branch}
+    given = {name: value for name, value in flags.items() if value is not None}
+    silent = where.settings_file is None and where.members is None
+    if silent or not any(noun.kind == "MemberCluster" for noun in nouns):
+        return None, Reading(**given, offline=where.offline)
     from reconciler.commands.members import settings_of  # noqa: PLC0415 - only who asks members pays for it
 
-    is_named = file is None or where.repo != "." or is_repository(Path())
-    settings = settings_of(file, members, where.repo if is_named else None)
-    if is_named:
-        return settings, where
-    return settings, replace(where, repo=settings.repo, branch=settings.branch, status_branch=settings.status_branch)
+    settings = settings_of(where.settings_file, where.members, given)
+    place = Reading(
+        repo=settings.repo, branch=settings.branch, status_branch=settings.status_branch, offline=where.offline
+    )
+    return settings, place
 
 
 def follow(fleet: Fleet, repo: str, *, offline: bool, timeout: timedelta | None = None) -> Iterator[Fleet]:

@@ -15,7 +15,7 @@ from reconciler.commands.telling import approve_command, open_gates, start_comma
 from reconciler.commands.undoing import can_go_back
 from reconciler.core.actions import Reason
 from reconciler.core.conditions import timestamp
-from reconciler.core.model import Commit, Key
+from reconciler.core.model import Commit, Key, placement_of
 from reconciler.core.status import ClusterFacts, End, Gate, RunStatus, StageFacts, State, When, in_words
 from reconciler.core.view import Declared
 
@@ -210,8 +210,8 @@ def reasons_of_run(run: RunStatus, changed: datetime | None = None, beside: _Bes
 def _ended(run: RunStatus, beside: _Beside) -> Iterator[Because]:
     match run.end:
         case End.SUCCEEDED:
-            same = "; it wrote nothing new: its clusters held this content before"
-            same = same if _brought_nothing(run, beside) else ""
+            is_old = _brought_nothing(run, beside)
+            same = "; it wrote nothing new: its clusters held this content before" if is_old else ""
             yield Because(message=f"all its stages are completed{same}", since=run.ended_at)
         case End.NOT_STARTED:
             text, _, command = run.end_message.partition("; to start the same: ")
@@ -302,7 +302,7 @@ def why_in_flight(run: RunStatus, stage: StageFacts, cluster: ClusterFacts) -> B
     return Because(
         message=f"{where}{stuck}{overdue}: {heard}{_next_try(cluster)}",
         since=cluster.heard_at or cluster.started_at,
-        who=_helper(cluster),
+        who=_helper(run, cluster),
         command=f"reconciler describe cluster {cluster.name}",
     )
 
@@ -321,21 +321,28 @@ def _more(cluster: ClusterFacts) -> str:
 
 def _next_try(cluster: ClusterFacts) -> str:
     match cluster.reason:
-        case None:
+        case None | Reason.IDENTITY_CHANGED:  # which says itself what has to be done first
             return ""
         case Reason.NOT_CONFIGURED:
             return "; the settings are read when the daemon starts"
         case Reason.NOT_AVAILABLE:
             return "; it is looked at every second"
-        case Reason.UNREACHABLE | Reason.UNAUTHORIZED:
-            return "; it is tried again within seconds"
-        case _:
+        case Reason.REFUSED | Reason.CONFLICT:
             return "; it is tried again within a minute, and at once after a commit"
+        case _:
+            return "; it is tried again"
 
 
-def _helper(cluster: ClusterFacts) -> str:
-    """Say who can help a cluster in flight: what is wrong with an object may be its manifest."""
-    if cluster.reason in (Reason.NOT_CONFIGURED, Reason.UNAUTHORIZED, Reason.IDENTITY_CHANGED):
+_OPERATORS = (Reason.NOT_CONFIGURED, Reason.UNAUTHORIZED, Reason.IDENTITY_CHANGED, Reason.FENCE_LOST)
+_AUTHORS = (Reason.REFUSED, Reason.CONFLICT, Reason.NOT_AVAILABLE)
+"""What may be wrong with the manifest."""
+
+
+def _helper(run: RunStatus, cluster: ClusterFacts) -> str:
+    """Say who can help a cluster in flight."""
+    of_placement = cluster.object == str(placement_of(run.key, run.placement))  # a ceiling of the settings
+    if cluster.reason in _OPERATORS or of_placement:
         return OPERATOR
     member = f"whoever looks after {cluster.name}"
-    return f"whoever may merge to resources/, or {member}" if cluster.object and cluster.hash else member
+    author = "whoever may merge a fix to resources/, and a new run that brings it"
+    return f"{author}; or {member}" if cluster.hash and cluster.reason in _AUTHORS else member

@@ -467,15 +467,6 @@ def _close(*pipes: IO[bytes] | None) -> None:
 # -- finding a person's repository -----------------------------------------------------------------------------
 
 
-def is_repository(where: Path) -> bool:
-    """Tell whether a directory is in a git repository."""
-    try:
-        discover(where)
-    except UsageError:
-        return False
-    return True
-
-
 def discover(where: Path) -> tuple[Git, bool]:
     """Return a person's git for the repository around a directory, and whether it is bare; raises UsageError."""
     if not where.is_dir():

@@ -66,14 +66,16 @@ def test_the_variable_of_the_service_names_the_settings_too(command, settings, m
     assert header == ["NAME", "REACHABLE", "VERSION", "TAINTS", "AGE"]
 
 
-def test_outside_a_clone_the_settings_say_which_repository(moments, settings, monkeypatch, capsys):
+@pytest.mark.parametrize("words", [("get", "clusters"), ("describe", "cluster", "member1")])
+def test_the_settings_say_which_repository_is_read_unless_a_flag_does(moments, settings, words, monkeypatch, capsys):
     monkeypatch.chdir(settings.parent)
     delivery = {"default": {"type": "directory", "root": str(settings.parent / "members")}}
-    settings.write_text(json.dumps({"repo": str(moments["again"]), "delivery": delivery}))
-    for words in (("get", "clusters"), ("describe", "cluster", "member1")):
-        assert run([*words, "--settings", str(settings)]) == 0
-        assert "member1" in capsys.readouterr().out
-    assert run(["get", "csur", "--settings", str(settings)]) == 2  # which asks no member
+    settings.write_text(json.dumps({"repo": str(moments["again"]), "branch": "prod", "delivery": delivery}))
+    assert run([*words, "--settings", str(settings)]) == 2
+    assert "has no branch prod" in capsys.readouterr().err
+    assert run([*words, "--settings", str(settings), "--branch", "main"]) == 0
+    assert "member1" in capsys.readouterr().out
+    assert run([*words, "--settings", str(settings), "--branch", "main", "-C", "."]) == 2
     assert "is not a git repository" in capsys.readouterr().err
 
 

@@ -55,6 +55,7 @@ FOLDER = {"type": "directory", "root": "members"}
     ],
 )  # fmt: skip
 def test_a_bad_settings_file_ends_a_service_at_its_start(command, body, words, file: Path, capsys):
+    (file.parent / "fleet.git").mkdir()
     file.write_text(json.dumps({"repo": "fleet.git", **body}), encoding="utf-8")
     assert run([command, "--settings", str(file)]) == 2
     said = capsys.readouterr()
@@ -167,8 +168,14 @@ def test_a_url_in_the_file_is_no_path(url, file: Path):
 @pytest.mark.parametrize("command", ["serve", "reconcile", "init"])
 def test_a_repository_that_is_nowhere_ends_a_service_at_its_start(command, tmp_path: Path, capsys):
     where = tmp_path / "fleet.git"
-    assert run([command, "--repo", str(where)]) == 2
+    assert run([command, "--repo", str(where), "--members", str(tmp_path / "members")]) == 2
     assert f"there is no repository {where}" in capsys.readouterr().err
+    assert not (tmp_path / "members").exists()
+
+
+def test_a_repository_may_be_named_without_its_suffix(rings: World, monkeypatch):
+    monkeypatch.setattr(Service, "run", lambda _: None)
+    assert run(["serve", "--repo", str(rings.remote).removesuffix(".git")]) == 0
 
 
 def test_a_service_without_any_delivery_says_so(rings: World, monkeypatch, capsys, tmp_path: Path):

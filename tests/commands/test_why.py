@@ -102,7 +102,8 @@ def test_a_stuck_cluster_is_told_in_the_member_s_words(rings, olga):
         "Cluster canary in stage canary of run r1 is stuck, overdue since 2025-07-22T21:05:00Z: "
         "Refused: Namespace app: exceeded quota: pods; not well either: ConfigMap app/settings; "
         "it is tried again within a minute, and at once after a commit, since 2025-07-22T21:00:00Z (AGE). "
-        "Who can unblock it: whoever may merge to resources/, or whoever looks after canary.\n"
+        "Who can unblock it: whoever may merge a fix to resources/, and a new run that brings it; "
+        "or whoever looks after canary.\n"
         "  next: reconciler describe cluster canary\n"
     )
     assert told(olga, "r1") == "r1 (ClusterStagedUpdateRun): Stuck\n" + line
@@ -121,7 +122,7 @@ def test_what_is_wrong_now_is_told_since_when_it_is(rings, olga):
     rings.member("canary").falls_silent()
     rings.passes()
     said = told(olga, "r1")
-    assert "Unreachable: no answer; it is tried again within seconds, since 2025-07-22T21:02:00Z (AGE). " in said
+    assert "Unreachable: no answer; it is tried again, since 2025-07-22T21:02:00Z (AGE). " in said
     assert "Who can unblock it: whoever looks after canary.\n" in said
 
 
