@@ -6,7 +6,7 @@ from reconciler.core.actions import Target, Withdraw
 from reconciler.core.conditions import timestamp
 from reconciler.core.draft import Draft, Waiting, take_over
 from reconciler.core.events import WithdrawalStarted
-from reconciler.core.status import PlacementState, Record
+from reconciler.core.status import PlacementState, Record, in_words
 from reconciler.core.view import is_member
 
 
@@ -27,9 +27,11 @@ def clear_removed_placement(draft: Draft) -> None:
         if record.run:
             draft.emit(WithdrawalStarted, cluster=record.cluster)
             take_over(draft, record.cluster, state.uid)
-        words = f": {record.reason}: {record.message}" if record.reason and not record.run else ""
         done = "let go of" if is_abandoned(state) else "removed"
-        _say_removed(draft, f"what the removed placement put on cluster {record.cluster} is being {done}{words}")
+        words = in_words(
+            f"being {done}", "" if record.run else str(record.reason or ""), "" if record.run else record.words
+        )
+        _say_removed(draft, f"what the removed placement put on cluster {record.cluster} is {words}")
 
 
 def _wait_for_grace(draft: Draft, due: datetime, names: str) -> None:

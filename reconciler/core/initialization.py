@@ -81,7 +81,7 @@ def _check_alone(view: View, declared: Declared, run: Run) -> None:
     if twins:
         raise client_error(
             f"commit {declared.created.sha[:7]} brings more than one run for placement `{run.placement}` "
-            f"({', '.join([declared.key.name, *twins])}): remove them and commit one",
+            f"({', '.join([declared.key.name, *twins])}): remove all of them, then commit one",
             final=True,
         )
 

@@ -39,8 +39,10 @@ from reconciler.core.status import (
     PinnedCluster,
     PlacementState,
     RunStatus,
+    StageFacts,
     State,
     When,
+    in_words,
 )
 from reconciler.core.view import is_member
 
@@ -206,9 +208,25 @@ def _start_newest(draft: Draft) -> None:
             since = _acts_from(draft, run)
             for older in in_order(draft.state):
                 accept_what_came_before(draft, older, since)
+                _finish(draft, older)
             draft.emit(RunStarted, run=uid, deletions=_deletions(draft, cast("Pin", run.pin)))
             _supersede_older(draft, run)
             return
+
+
+def _finish(draft: Draft, uid: str) -> None:
+    """Complete a run that waits for nothing more: what came before the newer run is not superseded by it."""
+    run = draft.run(uid)
+    if run.end is not None or run.started_at is None or run.state is not State.RUN:
+        return
+    for number, stage in enumerate(run.stages):
+        if stage.ended_at is not None:
+            continue
+        if not stage.is_updated or any(gate.passed_at is None for gate in stage.gates):
+            return
+        draft.emit(StageCompleted if stage.clusters else StageSkipped, run=uid, stage=number)
+    if cast("StageFacts", run.deletion).is_updated:
+        draft.emit(RunCompleted, run=uid)
 
 
 def _acts_from(draft: Draft, run: RunStatus) -> int:
@@ -331,10 +349,10 @@ def _say_what_clusters_wait_for(draft: Draft, uid: str, number: int) -> None:
     for cluster in stage.in_flight:
         if cluster.started_at == draft.now:
             draft.rechecks.append(draft.now + draft.declared.deadline)
-        words = f": {cluster.message}" if cluster.message else ""
-        doing = cluster.reason or ("Delivering" if cluster.hash else "Removing")
-        message = f"cluster {cluster.name} in stage {stage.name}: {doing}{words}"
-        draft.waits(run, str(doing), message, cluster.started_at)
+        doing = str(cluster.reason or ("Delivering" if cluster.hash else "Removing"))
+        words = in_words(doing, cluster.object, cluster.message)
+        message = f"cluster {cluster.name} in stage {stage.name}: {words}"
+        draft.waits(run, doing, message, cluster.heard_at or cluster.started_at)
 
 
 # -- actions ----------------------------------------------------------------------------------------------------------

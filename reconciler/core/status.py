@@ -11,7 +11,7 @@ from enum import StrEnum
 from reconciler.core.actions import ObjectResult, Reason
 from reconciler.core.model import Body, Key, parse_duration
 
-FORMAT = 5
+FORMAT = 6
 """Raised with any change of the fold or of the rendering."""
 
 

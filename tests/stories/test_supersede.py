@@ -101,6 +101,23 @@ def test_a_newer_run_that_is_only_initialized_takes_nothing(rings: World):
     assert rings.run("web-1").end == "Superseded"
 
 
+def test_a_run_whose_last_approval_came_before_the_newer_run_has_succeeded(rings: World):
+    """Both commits were read in one pass, and what was approved, delivered and over was called superseded."""
+    strategy = manifests.strategy(manifests.stage("canary"), manifests.stage("prod", approval=True))
+    rings.commits("strategies/rings.yaml", strategy)
+    rings.commits("runs/r1.yaml", manifests.run("r1"))
+    rings.passes()
+    rings.approves("r1", "prod")
+    rings.commits("runs/r2.yaml", manifests.run("r2"))
+    rings.passes()
+    assert rings.conditions("r1")["Succeeded"] == "True UpdateRunSucceeded"
+    assert rings.events("r1")[-3:] == ["GatePassed", "StageCompleted", "RunCompleted"]
+    rings.commits("runs/r3.yaml", manifests.run("r3"))
+    rings.approves("r2", "prod")
+    rings.passes()  # here the approval came after the newer run
+    assert rings.conditions("r2")["Succeeded"] == "False UpdateRunSuperseded"
+
+
 def test_a_run_that_was_stopped_is_superseded_for_good(rings: World):
     rings.commits("runs/web-1.yaml", run("web-1", state="Stop"))
     rings.commits("runs/web-2.yaml", run("web-2"))
@@ -118,7 +135,7 @@ def test_two_runs_for_one_placement_in_one_commit_are_both_refused(rings: World)
         assert rings.message(name, "Initialized") == (
             "cannot continue the updateRun: failed to validate the updateRun: failed to process the request due to a "
             f"client error: commit {head[:7]} brings more than one run for placement `web` ({both}): "
-            "remove them and commit one"
+            "remove all of them, then commit one"
         )
     rings.removes("runs/web-1.yaml")
     rings.passes()
