@@ -12,12 +12,19 @@ import structlog
 
 from reconciler.core.actions import Reason
 from reconciler.delivery.base import Delivery, Greets
+from reconciler.delivery.workers import not_configured
 from reconciler.settings import Settings
 
 _log = structlog.get_logger(__name__)
 
 MAX_THREADS = 8
 Deliveries = Callable[[str], Delivery | None]
+
+
+def warn_of_strangers(settings: Settings, declared: Iterable[str]) -> None:
+    """Log which clusters of the settings are none of the fleet's: their names may be misspelt."""
+    for name in sorted(settings.delivery_clusters.keys() - set(declared)):
+        _log.warning("the settings name a cluster that the fleet does not have", setting=f"delivery.clusters.{name}")
 
 
 def greet_all(
@@ -30,8 +37,8 @@ def greet_all(
     """
     names: SimpleQueue[tuple[str, str]] = SimpleQueue()
     for name in sorted({*settings.delivery_clusters, *declared}):
-        is_named = name in settings.delivery_clusters
-        names.put((name, f"delivery.clusters.{name}" if is_named else "delivery.default"))
+        by_default = name not in settings.delivery_clusters and settings.delivery_default is not None
+        names.put((name, "delivery.default" if by_default else f"delivery.clusters.{name}"))
     count = min(MAX_THREADS, names.qsize())
     threads = tuple(
         Thread(target=_greet_some, args=(names, deliveries, is_over), name=f"greeting {number}", daemon=True)
@@ -55,9 +62,9 @@ def _greet_some(names: "SimpleQueue[tuple[str, str]]", deliveries: Deliveries, i
 
 
 def _greet(name: str, setting: str, delivery: Delivery | None, is_over: Callable[[], bool]) -> None:
-    if not isinstance(delivery, Greets):
+    if delivery is not None and not isinstance(delivery, Greets):
         return
-    report = delivery.greet()
+    report = not_configured(name) if delivery is None else delivery.greet()
     if report.reason is not Reason.AVAILABLE and not is_over():
         facts = {"cluster": name, "reason": str(report.reason), "setting": setting}
         _log.warning("a member is not as it should be", **facts, message=report.message)

@@ -521,6 +521,6 @@ def with_state(member: Mapping[str, Any], state_dir: Path) -> Mapping[str, Any]:
 def _log_event(state: PlacementState, event: Event) -> None:
     run = state.runs[event.run].key.name if event.run else getattr(event, "name", None)  # of a run that left the tree
     facts = {"run": run, "cluster": getattr(event, "cluster", None), "seq": event.seq}
-    if isinstance(event, ClusterReported):
+    if isinstance(event, ClusterReported | WithdrawalReported):
         facts |= {"reason": str(event.reason), "object": event.object or None}
     logger.info(type(event).__name__, placement=str(state.key), **{key: one for key, one in facts.items() if one})

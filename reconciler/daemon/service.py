@@ -15,7 +15,7 @@ import structlog
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from reconciler.clock import Clock, monotonic, wall
-from reconciler.daemon.greeting import greet_all
+from reconciler.daemon.greeting import greet_all, warn_of_strangers
 from reconciler.daemon.guards import HeldError
 from reconciler.daemon.reconcile import Pass, Reconciler
 from reconciler.errors import TemporaryError
@@ -83,8 +83,11 @@ class Service:
 
     def _greet(self) -> None:
         reconciler = self._reconciler
-        declared = reconciler.derivation.view.clusters()
-        greet_all(reconciler.settings, declared, reconciler.deliveries, self._stop.is_set)
+        settings, declared = reconciler.settings, reconciler.derivation.view.clusters()
+        if settings.delivery_default is None and not settings.delivery_clusters:
+            return  # which was said once, for all of them
+        warn_of_strangers(settings, declared)
+        greet_all(settings, declared, reconciler.deliveries, self._stop.is_set)
 
     @contextmanager
     def _heeding_signals(self) -> Iterator[None]:

@@ -77,9 +77,9 @@ def _deployment(body: Mapping[str, Any]) -> Health:
     unavailable = _count(status, "unavailableReplicas")
     missing = (
         (_is_unseen(body), _UNSEEN),
-        (updated != wanted, f"{_replicas_that_are('updated', updated, wanted)}{_paused(body)}{_overdue(body)}"),
-        (available != wanted, f"{_replicas_that_are('available', available, wanted)}{_overdue(body)}"),
-        (unavailable != 0, f"{_plural(unavailable, 'replica')} unavailable{_overdue(body)}"),
+        (updated != wanted, f"{_replicas_that_are('updated', updated, wanted)}{_paused(body)}{_trouble(body)}"),
+        (available != wanted, f"{_replicas_that_are('available', available, wanted)}{_trouble(body)}"),
+        (unavailable != 0, f"{_plural(unavailable, 'replica')} unavailable{_trouble(body)}"),
     )
     return _first(missing)
 
@@ -88,10 +88,15 @@ def _paused(body: Mapping[str, Any]) -> str:
     return "; the Deployment is paused" if _at(body, "spec").get("paused") is True else ""
 
 
-def _overdue(body: Mapping[str, Any]) -> str:
-    """Return the Deployment's own words once its progress deadline has passed; it goes on trying all the same."""
-    progress = _condition(body, "Progressing")
-    return f": {_words(progress)}" if progress.get("reason") == "ProgressDeadlineExceeded" else ""
+def _trouble(body: Mapping[str, Any]) -> str:
+    """Return the Deployment's own words where it cannot make pods, or once its progress deadline has passed.
+
+    It goes on trying all the same.
+    """
+    failure, progress = _condition(body, "ReplicaFailure"), _condition(body, "Progressing")
+    if failure.get("status") == "True":
+        return _because(failure)
+    return _because(progress) if progress.get("reason") == "ProgressDeadlineExceeded" else ""
 
 
 def _stateful_set(body: Mapping[str, Any]) -> Health:

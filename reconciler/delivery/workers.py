@@ -54,10 +54,14 @@ def carry_out(
 def ask(action: Action, delivery: Delivery | None, content: Content | None, fence: Fence) -> Report:
     """Carry out one action, once, and return what the member said, or what its error amounts to."""
     if delivery is None:
-        setting = f"delivery.clusters.{action.target.cluster}"
-        message = line(f"{setting} is not in the settings")
-        return Report(complete=None, reason=Reason.NOT_CONFIGURED, message=message, turned_away=True)
+        return not_configured(action.target.cluster)
     return _guarded(action, lambda: _call(action, delivery, content, fence))
+
+
+def not_configured(cluster: str) -> Report:
+    """Return the report of a cluster of which the operator has not said how to reach it."""
+    message = line(f"delivery.clusters.{cluster} is not in the settings")
+    return Report(complete=None, reason=Reason.NOT_CONFIGURED, message=message, turned_away=True)
 
 
 def _call(action: Action, delivery: Delivery, content: Content | None, fence: Fence) -> Report:
@@ -236,6 +240,12 @@ class _Member:
         for one in (job, *waiting):
             one.is_turned_away(self.not_before)
         return [job, *(one for one in waiting if one.told is None or self.knocks > 1)]
+
+    def tries_again(self, now: float) -> None:
+        """Make due what came to nothing: what another placement has brought may be what it waits for."""
+        for job in self.jobs.values():
+            if job.failures:
+                job.due = now
 
     def lets_in(self) -> None:
         """Close the breaker."""
@@ -443,6 +453,7 @@ class Workers:
             told = [self._tell(one, one.action, report) for one in heard]
             return any(told)
         member.lets_in()
+        was_there = job.looking
         wanted = None if isinstance(action, Withdraw) else action.hash
         job.settle(
             report,
@@ -453,6 +464,8 @@ class Workers:
             took=now - began,
             failing=member.failing,
         )
+        if job.looking and not was_there:
+            member.tries_again(now)
         return self._tell(job, action, report)
 
     def _tell(self, job: _Job, action: Action, report: Report) -> bool:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from threading import Barrier, Event, Lock
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from structlog.testing import capture_logs
 
 from reconciler.core.actions import Reason, Report
-from reconciler.daemon.greeting import MAX_THREADS, greet_all
+from reconciler.daemon.greeting import MAX_THREADS, greet_all, warn_of_strangers
 from reconciler.settings import Settings
 from tests import servers
 from tests.serving import ended, until
@@ -75,16 +76,28 @@ def test_a_line_is_said_of_every_member_that_is_not_as_it_should_be_and_names_it
 
 def test_members_that_only_the_repository_names_are_asked_where_the_default_leads_to_them():
     ill = Greeted(said(Reason.UNREACHABLE, "refused"))
+    settings = replace(settings_of({"a": ill}), delivery_default={"type": "kubernetes"})
     with capture_logs() as logs:
-        for thread in greet_all(
-            settings_of({"a": ill}), ["a", "b", "nowhere"], {"a": ill, "b": ill}.get, lambda: False
-        ):
+        for thread in greet_all(settings, ["a", "b"], {"a": ill, "b": ill}.get, lambda: False):
             thread.join()
     assert sorted((one["cluster"], one["setting"]) for one in logs) == [
         ("a", "delivery.clusters.a"),
         ("b", "delivery.default"),
     ]
     assert ill.asked == 2
+
+
+def test_a_misspelt_name_in_the_settings_is_told_from_both_sides():
+    well = Greeted(said(Reason.AVAILABLE))
+    settings = settings_of({"us-1": well, "us-9": well})
+    with capture_logs() as logs:
+        warn_of_strangers(settings, ["us-1", "us-2"])
+        for thread in greet_all(settings, ["us-1", "us-2"], {"us-1": well, "us-9": well}.get, lambda: False):
+            thread.join()
+    assert [(one["setting"], one.get("reason"), one.get("message")) for one in logs] == [
+        ("delivery.clusters.us-9", None, None),
+        ("delivery.clusters.us-2", "NotConfigured", "delivery.clusters.us-2 is not in the settings"),
+    ]
 
 
 def test_a_few_members_are_asked_at_once_and_one_that_hangs_holds_up_no_other():
@@ -152,7 +165,7 @@ def serving(folder: Path, clusters: dict[str, Any]) -> Iterator[Path]:
 def told(log: Path) -> dict[str, tuple[str, str]]:
     """Return reason and message by setting, of whole lines."""
     lines = [json.loads(one) for one in log.read_text().splitlines(keepends=True) if one.endswith("\n")]
-    return {one["setting"]: (one["reason"], one["message"]) for one in lines if "setting" in one}
+    return {one["setting"]: (one["reason"], one["message"]) for one in lines if "reason" in one}
 
 
 def test_serve_says_what_is_wrong_with_members_that_nothing_is_rolled_out_to(tmp_path: Path):

@@ -70,6 +70,7 @@ DEPLOYMENT = one(
         ],
     },
 )
+NO_PODS = condition("ReplicaFailure", "True", "FailedCreate", 'pods "web-" is forbidden: exceeded quota: pods')
 LATE = [condition("Progressing", "False", "ProgressDeadlineExceeded", 'ReplicaSet "web-5d" has timed out progressing.')]
 
 
@@ -134,6 +135,11 @@ LATE = [condition("Progressing", "False", "ProgressDeadlineExceeded", 'ReplicaSe
             {"status__updatedReplicas": 1, "status__conditions": LATE},
             waits('1 of 3 replicas updated: ReplicaSet "web-5d" has timed out progressing.'),
             id="over its progress deadline: it goes on trying",
+        ),
+        pytest.param(
+            {"status__updatedReplicas": None, "status__conditions": [*LATE, NO_PODS]},
+            waits('0 of 3 replicas updated: pods "web-" is forbidden: exceeded quota: pods'),
+            id="it cannot make pods, which is why it is late",
         ),
         pytest.param(
             {"metadata__deletionTimestamp": "2026-03-01T10:05:00Z"}, waits("is being deleted"), id="being deleted"

@@ -572,6 +572,29 @@ def test_once_one_job_is_let_in_all_go(make: Make) -> None:
     assert {one.report.reason for one in fleet.outcomes[50:]} == {Reason.AVAILABLE}
 
 
+class Needs(Awkward):
+    """A member that refuses all placements but one until that one is there, as for want of its namespace."""
+
+    def deliver(self, placement: Key, content: Content, fence: Fence, *, allow_co_ownership: bool = False) -> Report:
+        if placement != WEB and not self.objects:
+            self.calls.append("refused")
+            return report_of(
+                None, [ObjectResult(object="x", reason=Reason.REFUSED, message="its namespace is missing")]
+            )
+        return super().deliver(placement, content, fence, allow_co_ownership=allow_co_ownership)
+
+
+def test_what_one_placement_has_brought_lets_the_others_try_again_at_once(make: Make) -> None:
+    fleet = make(pause=LONG, member1=Needs())
+    waiting = [deliver(placement=one, wanted=one.name) for one in PLACEMENTS[:2]]
+    fleet.workers.want(waiting)
+    fleet.is_told(2)
+    fleet.workers.want([*waiting, deliver()])
+    fleet.is_told(5)
+    assert {one.report.reason for one in fleet.outcomes[:2]} == {Reason.REFUSED}
+    assert {one.report.reason for one in fleet.outcomes[2:]} == {Reason.AVAILABLE}
+
+
 class Blinks(Awkward):
     """A member that does not answer one call, once it is told to."""
 
