@@ -5,6 +5,7 @@ What needs a second document (references, history) is judged elsewhere. Past thi
 a name could escape from a URL or a path, or whether a declaration can be constructed.
 """
 
+import difflib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -33,6 +34,8 @@ SUFFIXES = (".yaml", ".yml", ".json")
 MAX_PROBLEMS = 20
 LONGEST_WAIT = timedelta(hours=10_000_000)  # what is longer than a thousand years would end after time does
 
+_ALIKE = 0.9
+"""From this likeness (0 to 1) on a kind in our group is taken for a misspelt one of ours, and not for another one."""
 _NAME_LENGTH = 253
 _LABEL_LENGTH = 63
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
@@ -170,6 +173,10 @@ def _place(document: Document) -> Iterator[Problem]:
     folder = document.path.partition("/")[0]
     row = kind_of(document)
     right = row.folder if row else RESOURCES
+    if row is None and (meant := _misspelt(document)):
+        message = f"there is no kind {document.kind} in group {document.group}"
+        yield _problem(document, "/kind", "UnknownKind", message, f"did you mean `{meant}`?")
+        return
     if folder == right:
         return
     if row is None and document.kind in KINDS:
@@ -181,6 +188,12 @@ def _place(document: Document) -> Iterator[Problem]:
     kinds = " and ".join(row.kind for row in KINDS.values() if row.folder == folder)
     hint = f"{folder}/ holds {kinds} only" if kinds else ""
     yield _problem(document, "/kind", "WrongFolder", message, hint)
+
+
+def _misspelt(document: Document) -> str:
+    """Return the kind of ours that is meant by one of our group that we do not have; empty for none."""
+    ours = [kind for kind, row in KINDS.items() if row.group == document.group and kind != document.kind]
+    return next(iter(difflib.get_close_matches(document.kind, ours, n=1, cutoff=_ALIKE)), "")
 
 
 # -- names and namespaces ------------------------------------------------------------------------------------------

@@ -177,9 +177,20 @@ BAD_RESOURCES = {
     "two dots as an RBAC name": (ROLE.format(".."), [(4, "InvalidName")]),
     "a question mark in an RBAC name": (ROLE.format("a?b"), [(4, "InvalidName")]),
     "a run in resources": (RUN, [(2, "WrongFolder")]),
+    "a kind of ours misspelt": (RUN.replace("StagedUpdateRun", "StagedUpdateRuns"), [(2, "UnknownKind")]),
 }
 
 BAD_DECLARATIONS = {
+    "a kind of ours misspelt": (
+        "runs/a.yaml",
+        RUN.replace("StagedUpdateRun", "StagedUpdaterRun"),
+        [(2, "UnknownKind")],
+    ),
+    "another kind of our group": (
+        "runs/a.yaml",
+        RUN.replace("ClusterStagedUpdateRun", "ClusterResourceEnvelope"),
+        [(2, "WrongFolder")],
+    ),
     "a ConfigMap in runs": ("runs/a.yaml", CM, [(2, "WrongFolder")]),
     "a run in approvals": ("approvals/a.yaml", RUN, [(2, "WrongFolder")]),
     "a run of another group": (
