@@ -7,7 +7,6 @@ import typer
 from reconciler.commands import options
 
 if TYPE_CHECKING:
-    from reconciler.commands.opening import Fleet
     from reconciler.core.model import Key
     from reconciler.core.status import Gate, RunStatus, StageFacts
     from reconciler.core.view import View
@@ -33,6 +32,7 @@ def approve(
     from reconciler.clock import wall  # noqa: PLC0415
     from reconciler.commands import reading  # noqa: PLC0415
     from reconciler.commands.holds import refuse_held  # noqa: PLC0415
+    from reconciler.commands.reasons import given  # noqa: PLC0415
     from reconciler.commands.writing import commit, open_to_write, status_of  # noqa: PLC0415
     from reconciler.redact import text  # noqa: PLC0415
 
@@ -43,9 +43,9 @@ def approve(
         raise typer.Exit(reading.not_found(fleet, noun, run, namespace))
     refuse_held(fleet, f"no approval of {run} is taken now")  # what is committed before may never count
     status, found, gate = _gate(known, run, stage, namespace, before=before)
-    given = _given(fleet, status, found, gate)
-    if given:
-        typer.echo(text(f"stage {stage} of run {run} is approved already, by {given}: nothing to do"))
+    by = given(fleet, status, found, gate)
+    if by:
+        typer.echo(text(f"stage {stage} of run {run} is approved already, by {by}: nothing to do"))
         return
     path = _file(fleet.derivation.view, status.key, gate.request)
     body = _approval(status, found, gate, message, wall().strftime("%Y-%m-%dT%H:%M:%SZ"))
@@ -58,29 +58,11 @@ def approve(
     )
 
 
-def _given(fleet: "Fleet", run: "RunStatus", stage: "StageFacts", gate: "Gate") -> str:
-    """Return by which commit a gate is approved: one that was accepted, or that will be; empty: by none."""
-    from reconciler.core.approvals import Evidence, judge  # noqa: PLC0415
-
-    if gate.approval is not None:
-        return f"commit {gate.approval.commit[:7]} of {gate.approval.author}"
-    view, recorded = fleet.derivation.view, fleet.status.fleet if fleet.status is not None else None
-    evidence = Evidence(
-        candidates=fleet.derivation.candidates(),
-        seen=view.approvals_seen,
-        runs={one.key.name for one in view.runs() if one.key.namespace == run.key.namespace},
-        not_before=max((view.joints.get(one, -1) for one in recorded.acknowledged), default=-1) if recorded else -1,
-    )
-    fact = judge(run, stage, gate, evidence).accepted
-    if fact is None:
-        return ""
-    return f"commit {fact.commit[:7]} of {fact.author}, which the daemon has not taken up yet"
-
-
 def _gate(
     status: "Status", name: str, stage: str, namespace: str, *, before: bool
 ) -> "tuple[RunStatus, StageFacts, Gate]":
     """Find the open approval gate, or say exactly why there is none."""
+    from reconciler.commands.telling import approve_command, open_gates  # noqa: PLC0415
     from reconciler.core.status import When  # noqa: PLC0415
     from reconciler.errors import RefusedError  # noqa: PLC0415
 
@@ -108,7 +90,11 @@ def _gate(
         other = f"; one is asked for on its other side: {'without ' if before else ''}--before" if there else ""
         raise RefusedError(f"no approval is asked for {side} stage {stage} of run {name}{other}")
     if gate.opened_at is None:
-        raise RefusedError(f"the gate {side} stage {stage} of run {name} is not open yet: an approval would not count")
+        asked = next((one for one in open_gates(found) if one.request), None)
+        hint = f"; the one that is: {approve_command(run, found, asked)}" if asked is not None else ""
+        raise RefusedError(
+            f"the gate {side} stage {stage} of run {name} is not open yet: an approval would not count{hint}"
+        )
     return run, found, gate
 
 

@@ -17,11 +17,12 @@ def _lines(answer: Answer) -> list[str]:
     titles = {"uid": "Cluster UID"}
     pairs = [(titles.get(name, name.capitalize()), answer.fact(name)) for name in names if answer.fact(name)]
     lines = ["Member:", *fields([("Reachable", _yes(answer.reachable)), *pairs], "  ")]
+    there = [one for one in answer.running if one.objects]  # an emptied inventory only keeps the fence
     nothing = "  <none>" if answer.reachable else "  <unknown>"
-    lines.append("On The Member:" + ("" if answer.running else nothing))
-    if answer.running:
+    lines.append("On The Member:" + ("" if there else nothing))
+    if there:
         header = ("Placement", "Snapshot", "Hash", "Since Run", "Complete", "Objects", "As Delivered")
-        lines += small_table(header, (_row(answer, one) for one in answer.running))
+        lines += small_table(header, (_row(answer, one) for one in there))
     unwell = list(unwell_of(answer))
     if unwell:
         lines += ["Not As Delivered:", *small_table(("Placement", "Object", "Why"), unwell)]

@@ -235,7 +235,8 @@ def _cluster(subject: _Subject) -> Iterator[str]:
         (name_of(key.namespace, key.name), record)
         for key, state in sorted(states(subject.fleet).items())
         for record in state.records.values()
-        if (record.cluster, record.uid) == (subject.item.name, subject.item.metadata.get("uid"))
+        if not (record.is_empty and state.removed_at is not None)
+        and (record.cluster, record.uid) == (subject.item.name, subject.item.metadata.get("uid"))
     ]
     yield "Placements:" + ("" if found else "  <none>")
     if found:

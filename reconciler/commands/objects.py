@@ -96,9 +96,13 @@ def _joined(declared: Declared) -> dict[str, Any]:
     }
 
 
-def _declared(fleet: Fleet, noun: Noun, _: bool) -> Iterator[Item]:
-    for one in fleet.derivation.view.objects[noun.kind].values():
+def _declared(fleet: Fleet, noun: Noun, everything: bool) -> Iterator[Item]:
+    view = fleet.derivation.view
+    for one in view.objects[noun.kind].values():
         yield Item(body=declared_object(one))
+    for removal in view.removals.values() if everything else ():
+        if removal.declared.key.kind == noun.kind:
+            yield _gone(fleet, removal.declared.uid, Item(body=declared_object(removal.declared)))
 
 
 # -- runs and placements ---------------------------------------------------------------------------------------------

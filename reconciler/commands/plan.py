@@ -60,7 +60,7 @@ def plan(
     change = Change(
         problems=broken_by(on.view, on.paths),
         warnings=untimely_in(on.view, on.status, on.paths),
-        leaving=() if runs else partings(on.view, on.status, wall()),
+        leaving=() if runs else partings(on.view, on.read, on.status, wall()),
         runs=found,
         holds=on.holds,
     )

@@ -5,6 +5,7 @@ status as it is; what that plan records of a run is what the first pass after th
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import cast
@@ -113,17 +114,17 @@ def foresee(
     return tuple(sorted(found, key=lambda one: (one.run.key.namespace, one.run.age, one.run.key.name)))
 
 
-def partings(view: View, status: store.Status | None, now: datetime) -> tuple[Parting, ...]:
+def partings(view: View, read: Read, status: store.Status | None, now: datetime) -> tuple[Parting, ...]:
     """Return what would be withdrawn, rolled back, removed or kept after all, as of the head of the view."""
     if view.head is None or status is None:
         return ()
     declared = Declarations(head=view.head, view=view, started_after=status.fleet.started_after)
     planned = [(state, plan(state, declared, now)) for state in status.placements.values()]
-    found = (one for state, after in planned for one in _partings(state, after, view))
+    found = (one for state, after in planned for one in _partings(state, after, view, read))
     return (*found, *_departing(view, [(state, after.state) for state, after in planned]))
 
 
-def _partings(before: PlacementState, planned: Plan, view: View) -> Iterator[Parting]:
+def _partings(before: PlacementState, planned: Plan, view: View, read: Read) -> Iterator[Parting]:
     after = planned.state
     back = {uid for event in planned.events if isinstance(event, RunSeen) for uid in event.reverts}
     for event in planned.events:
@@ -137,7 +138,7 @@ def _partings(before: PlacementState, planned: Plan, view: View) -> Iterator[Par
             message = f"it is over ({run.end}): nothing changes on its clusters, and `get --all` still shows it"
             yield Parting(outcome="Archived", subject=str(run.key), message=message)
     if after.removed_at is not None and before.removed_at is None:
-        yield _removed(after, view)
+        yield _removed(after, view, read)
     elif before.removed_at is not None and after.removed_at is None:
         yield from _kept(before, view)
 
@@ -191,14 +192,30 @@ def _rolled_back(run: RunStatus) -> Parting:
     return Parting(outcome="RolledBack", subject=subject, message=what + left, clusters=back)
 
 
-def _removed(state: PlacementState, view: View) -> Parting:
+def _removed(state: PlacementState, view: View, read: Read) -> Parting:
     held = _holding(state, view)
     names = ", ".join(held) or "no cluster"
     if is_abandoned(state):
         message = f"its deleteStrategy is Abandon: after the grace period it lets go of what it placed on {names}"
         return Parting(outcome="Removed", subject=str(state.key), message=f"{message}; the objects stay")
-    message = f"after the grace period what it placed is removed from {names}"
+    namespaces = _namespaces(state, held, read)
+    whole = f"; so is everything else in namespace {', '.join(namespaces)}, which it placed" if namespaces else ""
+    message = f"after the grace period what it placed is removed from {names}{whole}"
     return Parting(outcome="Removed", subject=str(state.key), message=message, clusters=dict.fromkeys(held))
+
+
+def _namespaces(state: PlacementState, clusters: Iterable[str], read: Read) -> list[str]:
+    """Return the namespaces that a placement has on clusters: who deletes one deletes what is in it."""
+    records = [state.records[name] for name in clusters]
+    found: set[str] = set()
+    for uid, index in {(one.placement_uid, one.index) for one in records}:
+        with suppress(PermanentError):  # content that is gone is named when it is to be delivered
+            found |= {
+                one["metadata"]["name"]
+                for one in read(uid, index)
+                if key_of(one).kind == "Namespace" and not key_of(one).group
+            }
+    return sorted(found)
 
 
 def _by_placement(view: View) -> dict[Key, list[Declared]]:

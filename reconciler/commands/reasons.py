@@ -3,9 +3,10 @@
 Read from the facts of the status branch and from the files; the words of a refusal are those of whoever refused.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from typing import cast
 
 from reconciler.commands.holds import Hold, held_since, holds
 from reconciler.commands.nouns import noun_of
@@ -14,8 +15,9 @@ from reconciler.commands.reading import find_run, hold_on, knowing, name_and_uid
 from reconciler.commands.telling import approve_command, open_gates, start_command, state_word
 from reconciler.commands.undoing import can_go_back
 from reconciler.core.actions import Reason
+from reconciler.core.approvals import Evidence, judge
 from reconciler.core.conditions import timestamp
-from reconciler.core.model import Commit, Key, placement_of
+from reconciler.core.model import Commit, Key, Run, placement_of
 from reconciler.core.status import ClusterFacts, End, Gate, RunStatus, StageFacts, State, When, in_words
 from reconciler.core.view import Declared
 
@@ -58,17 +60,27 @@ def why_run(fleet: Fleet, kind: str, namespace: str, word: str) -> Answer | None
     held = () if over else while_held(fleet, hold_on(fleet, noun_of(kind), namespace, word))
     if declared is not None:
         changed = declared.changed.time
-        found = (
-            reasons_of_run(run, changed, lambda: _beside(fleet, run)) if run is not None else unseen(fleet, declared)
-        )
+        found = [*_other_state(declared, run), *reasons_of_run(fleet, run, changed)] if run else unseen(fleet, declared)
         broken = tuple(in_broken_file(fleet, declared))
         reasons = (*held, *broken, *(one for one in found if not broken or one.message != _STANDS_STILL))
     else:
         assert run is not None
-        found = reasons_of_run(run, None, lambda: _beside(fleet, run)) if run.reverts else _removed(fleet, run)
+        found = reasons_of_run(fleet, run) if run.reverts else _removed(fleet, run)
         reasons = (*held, *found)
     state = "Held" if held else state_word(run)
     return Answer(kind=kind, namespace=namespace, name=name_and_uid(word)[0], state=state, reasons=reasons)
+
+
+def _other_state(declared: Declared, run: RunStatus) -> Iterator[Because]:
+    """Say so where the file asks for another state than the daemon has recorded."""
+    wanted = cast("Run", declared.value).state
+    if run.end is None and wanted != run.state:
+        yield Because(
+            message=f"its file says {wanted} by commit {_commit(declared.changed)}, not taken up by the daemon yet",
+            since=declared.changed.time,
+            who=OPERATOR,
+            command="reconciler serve",
+        )
 
 
 def while_held(fleet: Fleet, hold: Hold | None) -> tuple[Because, ...]:
@@ -171,23 +183,10 @@ def why_command(key: Key, name: str) -> str:
     return with_namespace(f"reconciler why {name}", key)
 
 
-def _beside(fleet: Fleet, run: RunStatus) -> Iterable[RunStatus]:
-    """Return all runs that there ever were of the placement that a run is of."""
-    status = fleet.whole().status
-    states = status.placements.values() if status is not None else ()
-    return next((state.runs.values() for state in states if run.uid in state.runs), ())
-
-
-_Beside = Callable[[], Iterable[RunStatus]]
-
-
-def reasons_of_run(run: RunStatus, changed: datetime | None = None, beside: _Beside = tuple) -> Iterator[Because]:
-    """Say what a recorded run came to, or waits for.
-
-    `changed` is when its file got the state that it has; `beside` gives the runs of its placement, should that matter.
-    """
+def reasons_of_run(fleet: Fleet, run: RunStatus, changed: datetime | None = None) -> Iterator[Because]:
+    """Say what a recorded run came to, or waits for; `changed` is when its file got the state that it has."""
     if run.end is not None:
-        yield from _ended(run, beside)
+        yield from _ended(fleet, run)
     elif run.pin is None:
         yield from _uninitialized(run)
     elif run.state is not State.RUN:
@@ -204,13 +203,13 @@ def reasons_of_run(run: RunStatus, changed: datetime | None = None, beside: _Bes
     elif run.stage is None or run.started_at is None:
         yield _stands_still(run.initialized_at)
     else:
-        yield from _stage(run, run.stage)
+        yield from _stage(fleet, run, run.stage)
 
 
-def _ended(run: RunStatus, beside: _Beside) -> Iterator[Because]:
+def _ended(fleet: Fleet, run: RunStatus) -> Iterator[Because]:
     match run.end:
         case End.SUCCEEDED:
-            is_old = _brought_nothing(run, beside)
+            is_old = _brought_nothing(fleet, run)
             same = "; it wrote nothing new: its clusters held this content before" if is_old else ""
             yield Because(message=f"all its stages are completed{same}", since=run.ended_at)
         case End.NOT_STARTED:
@@ -221,13 +220,16 @@ def _ended(run: RunStatus, beside: _Beside) -> Iterator[Because]:
     yield from _in_flight(run)
 
 
-def _brought_nothing(run: RunStatus, beside: _Beside) -> bool:
+def _brought_nothing(fleet: Fleet, run: RunStatus) -> bool:
     """Tell whether every cluster had this content completely, and nobody has begun to write another since."""
     clusters = [cluster for stage in run.stages for cluster in stage.clusters]
     held = {one.name: one.before.seq for one in clusters if one.before is not None and one.before.hash == one.hash}
     if not clusters or len(held) < len(clusters):
         return False
-    others = [one for other in beside() for stage in other.all_stages for one in stage.clusters]
+    status = fleet.whole().status
+    states = status.placements.values() if status is not None else ()
+    beside = next((state.runs.values() for state in states if run.uid in state.runs), ())
+    others = [one for other in beside for stage in other.all_stages for one in stage.clusters]
     return not any(
         held[one.name] < other.seq < one.seq for one in clusters for other in others if other.name == one.name
     )
@@ -255,9 +257,27 @@ def _strategy(run: RunStatus) -> str:
     return str(run.spec["stagedRolloutStrategyName"])
 
 
-def _stage(run: RunStatus, stage: StageFacts) -> Iterator[Because]:
-    found = [*(reason_of_gate(run, stage, gate) for gate in open_gates(stage)), *_in_flight(run)]
+def _stage(fleet: Fleet, run: RunStatus, stage: StageFacts) -> Iterator[Because]:
+    found = [*(reason_of_gate(fleet, run, stage, gate) for gate in open_gates(stage)), *_in_flight(run)]
+    if any(cluster.is_stuck for cluster in stage.clusters):
+        found += _newer_content(fleet, run)
     yield from found or [_stands_still(stage.ended_at or stage.updated_at or stage.started_at or run.started_at)]
+
+
+def _newer_content(fleet: Fleet, run: RunStatus) -> Iterator[Because]:
+    """Say of a stuck run that there is newer content, which it does not bring: what a run brings is pinned."""
+    snapshots = fleet.derivation.view.snapshots.get(run.pin.placement_uid, ()) if run.pin is not None else ()
+    newest = snapshots[-1] if snapshots else None
+    if run.pin is None or newest is None or newest.index <= run.pin.snapshot_index:
+        return
+    brings = f"this run brings snapshot {run.pin.snapshot_index}, whatever is committed since; snapshot {newest.index}"
+    command = f"reconciler run create NAME --placement {run.placement} --strategy {_strategy(run)}"
+    yield Because(
+        message=f"{brings} of commit {newest.commit[:7]} ({newest.author}: {newest.subject}) needs a run of its own",
+        since=newest.created,
+        who=ANYBODY_RUNS,
+        command=with_namespace(command, run.key),
+    )
 
 
 _STANDS_STILL = "the daemon has not gone on yet"
@@ -267,7 +287,24 @@ def _stands_still(since: datetime | None) -> Because:
     return Because(message=_STANDS_STILL, since=since, who=OPERATOR, command="reconciler serve")
 
 
-def reason_of_gate(run: RunStatus, stage: StageFacts, gate: Gate) -> Because:
+def given(fleet: Fleet, run: RunStatus, stage: StageFacts, gate: Gate) -> str:
+    """Return by which commit a gate is approved: one that was accepted, or that will be; empty: by none."""
+    if gate.approval is not None:
+        return f"commit {gate.approval.commit[:7]} of {gate.approval.author}"
+    view, recorded = fleet.derivation.view, fleet.status.fleet if fleet.status is not None else None
+    evidence = Evidence(
+        candidates=fleet.derivation.candidates(),
+        seen=view.approvals_seen,
+        runs={one.key.name for one in view.runs() if one.key.namespace == run.key.namespace},
+        not_before=max((view.joints.get(one, -1) for one in recorded.acknowledged), default=-1) if recorded else -1,
+    )
+    fact = judge(run, stage, gate, evidence).accepted
+    if fact is None:
+        return ""
+    return f"commit {fact.commit[:7]} of {fact.author}, which the daemon has not taken up yet"
+
+
+def reason_of_gate(fleet: Fleet, run: RunStatus, stage: StageFacts, gate: Gate) -> Because:
     """Say what an open gate waits for."""
     if gate.task.type != "Approval":
         since = stage.updated_at or gate.opened_at
@@ -277,6 +314,10 @@ def reason_of_gate(run: RunStatus, stage: StageFacts, gate: Gate) -> Because:
             else ""
         )
         return Because(message=f"stage {stage.name} waits {gate.task.wait} after its last cluster{over}", since=since)
+    by = given(fleet, run, stage, gate)
+    if by:
+        message = f"the gate {gate.when} stage {stage.name} is approved by {by}"
+        return Because(message=message, since=gate.opened_at, who=OPERATOR, command="reconciler serve")
     side = "before it starts" if gate.when is When.BEFORE else "now that its clusters are updated"
     refused = f"; an approval is there and does not count: {gate.refused}" if gate.refused else ""
     return Because(
@@ -333,7 +374,7 @@ def _next_try(cluster: ClusterFacts) -> str:
             return "; it is tried again"
 
 
-_OPERATORS = (Reason.NOT_CONFIGURED, Reason.UNAUTHORIZED, Reason.IDENTITY_CHANGED, Reason.FENCE_LOST)
+_OPERATORS = (Reason.NOT_CONFIGURED, Reason.IDENTITY_CHANGED, Reason.FENCE_LOST)
 _AUTHORS = (Reason.REFUSED, Reason.CONFLICT, Reason.NOT_AVAILABLE)
 """What may be wrong with the manifest."""
 
@@ -344,5 +385,7 @@ def _helper(run: RunStatus, cluster: ClusterFacts) -> str:
     if cluster.reason in _OPERATORS or of_placement:
         return OPERATOR
     member = f"whoever looks after {cluster.name}"
-    author = "whoever may merge a fix to resources/, and a new run that brings it"
+    if cluster.reason is Reason.UNAUTHORIZED:
+        return f"{OPERATOR}, or {member}"
+    author = "whoever may merge a fix to resources/ or placements/, and a new run that brings it"
     return f"{author}; or {member}" if cluster.hash and cluster.reason in _AUTHORS else member

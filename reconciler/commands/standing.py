@@ -25,8 +25,9 @@ from reconciler.core.clearing import is_abandoned, word_for
 from reconciler.core.conditions import approval_kind
 from reconciler.core.model import PLACEMENT_GROUP, Approval, Key
 from reconciler.core.reverts import reverted_ids
-from reconciler.core.status import Gate, PlacementState, RunStatus, Snapshot, StageFacts
+from reconciler.core.status import Gate, PlacementState, Record, RunStatus, Snapshot, StageFacts, in_words
 from reconciler.core.view import Declared, is_member
+from reconciler.status_branch.dashboard import name_of
 
 # -- a cluster -------------------------------------------------------------------------------------------------------
 
@@ -54,19 +55,32 @@ def _cluster_in(state: PlacementState, name: str, uid: str) -> Iterator[Because]
             yield why_in_flight(run, run.all_stages[number], cluster)
         if run.end is None and run.started_at is not None:
             yield from _turn(run, name)
-    record, placement = state.records.get(name), state.key.name
-    if record is not None and record.uid == uid and not record.hash:
+    record, placement = state.records.get(name), name_of(state.key.namespace, state.key.name)
+    if record is not None and record.uid == uid and record.is_empty:
         done = word_for(state, record)
-        word = f"was {done}" if record.is_empty else f"is being {done}: {record.words}".removesuffix(": ")
-        yield Because(message=f"what placement {placement} had put there {word}", since=record.started_at)
+        yield Because(message=f"what placement {placement} had put there was {done}", since=record.complete_at)
+    elif record is not None and record.uid == uid and not record.hash:
+        yield _going(state, record)
     elif record is not None and record.uid == uid:
         done = "" if record.available_at is not None else f", {record.reason or 'not complete'}"
         going = f"; the placement was removed by commit {state.commit[:7]}" if state.removed_at is not None else ""
         message = f"it runs snapshot {record.index} of placement {placement} by run {record.run_name}{done}{going}"
         yield Because(message=message, since=record.available_at or record.started_at)
-    elif name in state.scheduled:
-        message = f"placement {placement} chooses it, and no run has brought it anything yet"
+    elif name in state.scheduled and state.removed_at is None:
+        message = f"placement {placement} chooses it, and no run has turned to it yet"
         yield Because(message=message, since=state.scheduled[name])
+
+
+def _going(state: PlacementState, record: Record) -> Because:
+    """Say how far it is that what a placement put on a cluster is taken away."""
+    what = f"what placement {name_of(state.key.namespace, state.key.name)} put on cluster {record.cluster}"
+    words = in_words(f"is being {word_for(state, record)}", str(record.reason or ""), record.words)
+    return Because(
+        message=f"{what} {words}",
+        since=record.started_at,
+        who=f"whoever looks after {record.cluster}",
+        command=f"reconciler describe cluster {record.cluster}",
+    )
 
 
 def _turn(run: RunStatus, name: str) -> Iterator[Because]:
@@ -79,7 +93,7 @@ def _turn(run: RunStatus, name: str) -> Iterator[Because]:
                 message = f"its turn in stage {stage.name} of run {run.key.name} has not come: {busy} goes first"
             else:
                 ahead = run.stage.name if run.stage is not None else "none"
-                message = f"its stage {stage.name} of run {run.key.name} has not begun: stage {ahead} is under way"
+                message = f"its stage {stage.name} of run {run.key.name} has not begun: stage {ahead} comes first"
             command = why_command(run.key, run.key.name)
             yield Because(message=message, since=run.started_at, command=command)
 
@@ -113,30 +127,38 @@ def _removed(fleet: Fleet, key: Key) -> Answer | None:
         spec = removal.declared.document.body["spec"]
         state = replace(state, commit=removal.commit.sha, spec=spec)  # as the next pass will record it
     held = while_held(fleet, hold_of(fleet, key))
-    gone = f"its file was removed by commit {state.commit[:7]}"
-    members = fleet.derivation.view.clusters()
+    reasons = tuple(_parting(fleet, state))
+    word = "Held" if held else "Removed"
+    return Answer(kind=key.kind, namespace=key.namespace, name=key.name, state=word, reasons=(*held, *reasons))
+
+
+def _parting(fleet: Fleet, state: PlacementState) -> Iterator[Because]:
+    """Say of a removed placement what is left on which members, and what becomes of it."""
+    gone, members = f"its file was removed by commit {state.commit[:7]}", fleet.derivation.view.clusters()
     holding = sorted((one for one in state.records.values() if not one.is_empty), key=lambda one: one.cluster)
-    left = [one.cluster for one in holding if is_member(members, one)]
-    departed = ", ".join(one.cluster for one in holding if one.cluster not in left)
+    left = [one for one in holding if is_member(members, one)]
     if not left:
+        departed = ", ".join(one.cluster for one in holding)
         kept = f"; {departed} left the fleet before and keep what they have" if departed else ""
         done = (
             "what it placed was let go of and stays where it is"
             if is_abandoned(state)
             else "nothing of it is left on any member"
         )
-        reason = Because(message=f"{gone}, and {done}{kept}", since=state.removed_at)
-    else:
-        names = ", ".join(left)
+        ended = max((one.complete_at for one in state.records.values() if one.complete_at), default=state.removed_at)
+        yield Because(message=f"{gone}, and {done}{kept}", since=ended)
+        return
+    yield from (_going(state, one) for one in left if not one.run and not one.hash)
+    waiting = [one.cluster for one in left if one.run or one.hash]
+    if waiting:
+        names = ", ".join(waiting)
         what = f"stays on {names} and is let go of" if is_abandoned(state) else f"is removed from {names}"
         message = (
             f"{gone}: once the grace period (removalGracePeriodSeconds) is over, what it placed {what}, unless it is "
             "added again before"
         )
         who = "whoever may merge to placements/"
-        reason = Because(message=message, since=state.removed_at, who=who, command=f"git revert {state.commit[:7]}")
-    word = "Held" if held else "Removed"
-    return Answer(kind=key.kind, namespace=key.namespace, name=key.name, state=word, reasons=(*held, reason))
+        yield Because(message=message, since=state.removed_at, who=who, command=f"git revert {state.commit[:7]}")
 
 
 def _refused(fleet: Fleet, declared: Declared) -> list[Because]:
@@ -160,7 +182,7 @@ def _placement(fleet: Fleet, declared: Declared, state: PlacementState | None) -
         return
     under_way = [run for run in state.runs.values() if run.end is None]
     for run in under_way:
-        yield from (_prefixed(run, one) for one in reasons_of_run(run))
+        yield from (_prefixed(run, one) for one in reasons_of_run(fleet, run))
     if not under_way:
         yield from _not_rolled_out(fleet, declared, state)
     yield _newest(fleet, declared)
@@ -240,7 +262,7 @@ def why_approval(fleet: Fleet, kind: str, namespace: str, name: str) -> Answer |
     held: tuple[Because, ...] = ()
     if gates:
         run, stage, gate = max(gates, key=lambda one: (one[0].end is None, one[0].age))
-        state, reason = _approval(run, stage, gate, there=declared is not None)
+        state, reason = _approval(fleet, run, stage, gate, there=declared is not None)
         if run.end is None and gate.passed_at is None:
             held = while_held(fleet, hold_of_run(fleet, run.key, run.placement))
     else:
@@ -263,7 +285,7 @@ def _gates_named(fleet: Fleet, kind: str, namespace: str, name: str) -> list[tup
     ]
 
 
-def _approval(run: RunStatus, stage: StageFacts, gate: Gate, *, there: bool) -> tuple[str, Because]:
+def _approval(fleet: Fleet, run: RunStatus, stage: StageFacts, gate: Gate, *, there: bool) -> tuple[str, Because]:
     """Say how far a gate is; `there`: a file of its name is in the repository."""
     where = f"the gate {gate.when} stage {stage.name} of run {run.key.name}"
     if gate.passed_at is not None:
@@ -275,7 +297,7 @@ def _approval(run: RunStatus, stage: StageFacts, gate: Gate, *, there: bool) -> 
             message=f"run {run.key.name} is over ({run.end}): {where} is never passed", since=run.ended_at
         )
     if gate.opened_at is not None:
-        return ("Refused" if gate.refused else "Waiting"), reason_of_gate(run, stage, gate)
+        return ("Refused" if gate.refused else "Waiting"), reason_of_gate(fleet, run, stage, gate)
     early = "; the approval that is there counts for nothing, since it came before the gate opened" if there else ""
     message = f"{where} is not open yet{early}"
     return "NotOpen", Because(message=message, command=why_command(run.key, run.key.name))

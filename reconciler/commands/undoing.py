@@ -121,10 +121,10 @@ def _choices(run: RunStatus, state: PlacementState, found: dict[str, Delivered |
     """Return the commands that make a run of each snapshot in question, else of each there is."""
     there = {one.index for one in state.snapshots}
     held = {one.index for one in found.values() if one is not None} & there
-    own = {run.pin.snapshot_index} if run.pin is not None else set()
-    wanted = sorted(held - own or there - own)
+    own = run.pin.snapshot_index if run.pin is not None else len(there)
+    wanted = sorted(held - {own} or {one for one in there if one < own})
     if not wanted:
-        return "there is no other snapshot"
+        return "there is no older snapshot; to take all of it off the clusters, remove the placement"
     return "choose one:" + "".join(f"\n  {one}" for one in _commands(run, wanted))
 
 

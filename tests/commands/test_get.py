@@ -378,3 +378,15 @@ def test_an_approval_that_no_gate_asked_for_tells_which_one_it_means(asking: Wor
     assert rows() == []
     assert rows("--all") == own
     assert ask(asking.remote, "validate").out == ""
+
+
+def test_a_cluster_that_left_is_shown_with_all(rings, olga):
+    rings.leaves("west")
+    assert "west" not in olga("get", "clusters").out
+    row = next(line for line in olga("get", "clusters", "--all").out.splitlines() if line.startswith("west"))
+    assert row.split()[-1] == rings.head()[:7]
+    said = olga("describe", "cluster", "west")
+    assert (said.code, said.err.splitlines()[-1]) == (
+        1, "hint: cluster west was removed from the branch: --all shows it",
+    )  # fmt: skip
+    assert "Removed By" in olga("describe", "cluster", "west", "--all").out

@@ -448,7 +448,7 @@ def test_a_withdrawal_and_a_removal_are_told_before_they_are_merged(rings, olga)
     found = {one["outcome"]: one for one in foreseen(olga, "--ref", "feature")["leaving"]}
     assert found.keys() == {"Withdrawn", "Removed"}
     assert found["Removed"]["clusters"] == {"canary": None}
-    assert "is removed from canary" in olga("plan", "--ref", "feature").out
+    assert "is removed from canary; so is everything else in namespace app" in olga("plan", "--ref", "feature").out
 
 
 def test_a_cluster_that_left_and_came_again_is_not_told_to_lose_what_it_has(rings, olga):

@@ -142,10 +142,14 @@ def test_where_there_was_nothing_before_the_choice_is_shown(rings, olga):
     rolls_out(rings, "r0")
     said = olga("rollback", "r0")
     nothing = "canary, east, west had nothing of web before run r0"
-    assert (said.code, said.err) == (4, f"reconciler: {nothing}; there is no other snapshot\n")
-    rings.commits("resources/app/settings.yaml", manifests.config_map("value2"))
-    rings.passes()
-    assert olga("rollback", "r0").err == f"reconciler: {nothing}; choose one:\n  {create(1)}\n"
+    none = "there is no older snapshot; to take all of it off the clusters, remove the placement"
+    assert (said.code, said.err) == (4, f"reconciler: {nothing}; {none}\n")
+    rolls_out(rings, "r1", "value2")
+    rings.joins("west2", ring="prod")
+    rolls_out(rings, "r2", "value3")
+    said = olga("rollback", "r2").err  # what is newer is no way back
+    assert said.endswith(f"west2 had nothing of web before run r2; choose one:\n  {create(1)}\n")
+    assert none in olga("rollback", "r0").err
 
 
 def test_where_clusters_differ_the_choice_is_shown(two, olga):

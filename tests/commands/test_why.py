@@ -81,6 +81,41 @@ def test_the_answer_as_data(gated, olga):
     }
 
 
+def test_an_approval_that_the_daemon_has_not_taken_up_is_not_asked_for_again(gated, olga):
+    gated.passes(minutes=10)
+    gated.approves("r1", "canary")
+    for asked in (("r1",), ("careq", "r1-canary"), ("crp", "web")):
+        said = told(olga, *asked)
+        by = "is approved by commit COMMIT of Olga <olga@example.org>, which the daemon has not taken up yet"
+        assert f"he gate after stage canary {by}" in said
+        assert "  next: reconciler serve\n" in said
+        assert "reconciler approve" not in said
+
+
+def test_a_state_that_the_daemon_has_not_taken_up_is_told(gated, olga):
+    gated.commits("runs/r1.yaml", manifests.run("r1", state="Stop"), "Stop r1")
+    said = told(olga, "r1").splitlines()
+    assert said[1].startswith(
+        "Its file says Stop by commit COMMIT (Ada <ada@example.org>: Stop r1), not taken up by the"
+    )
+    assert said[2] == "  next: reconciler serve"
+    gated.passes()
+    assert "not taken up" not in told(olga, "r1")
+
+
+def test_a_stuck_run_that_has_newer_content_beside_it_names_the_run_that_brings_it(rings, olga):
+    rings.member("canary").refuses("spec.selector: field is immutable")
+    rolls_out(rings, "r1")
+    assert "needs a run of its own" not in told(olga, "r1")
+    rings.commits("resources/app/settings.yaml", manifests.config_map("value2"), "Mend it")
+    rings.passes()
+    assert told(olga, "r1").endswith(
+        "This run brings snapshot 0, whatever is committed since; snapshot 1 of commit COMMIT (Ada <ada@example.org>: "
+        f"Mend it) needs a run of its own, since 2025-07-22T21:00:00Z (AGE). Who can unblock it: {RUNS}.\n"
+        "  next: reconciler run create NAME --placement web --strategy rings\n"
+    )
+
+
 def test_a_refused_approval_says_what_to_change(gated, olga):
     gated.approves("r2", "canary")
     gated.passes(minutes=10)
@@ -102,7 +137,7 @@ def test_a_stuck_cluster_is_told_in_the_member_s_words(rings, olga):
         "Cluster canary in stage canary of run r1 is stuck, overdue since 2025-07-22T21:05:00Z: "
         "Refused: Namespace app: exceeded quota: pods; not well either: ConfigMap app/settings; "
         "it is tried again within a minute, and at once after a commit, since 2025-07-22T21:00:00Z (AGE). "
-        "Who can unblock it: whoever may merge a fix to resources/, and a new run that brings it; "
+        "Who can unblock it: whoever may merge a fix to resources/ or placements/, and a new run that brings it; "
         "or whoever looks after canary.\n"
         "  next: reconciler describe cluster canary\n"
     )
@@ -112,6 +147,12 @@ def test_a_stuck_cluster_is_told_in_the_member_s_words(rings, olga):
         told(olga, "crp", "web").splitlines()[1]
         == "Run r1: " + line.splitlines()[0][:1].lower() + line.splitlines()[0][1:]
     )
+
+
+def test_who_can_help_depends_on_what_is_wrong(rings, olga):
+    rings.member("canary").is_swapped()
+    rolls_out(rings, "r1")
+    assert "Who can unblock it: whoever operates the reconciler.\n" in told(olga, "r1")
 
 
 def test_what_is_wrong_now_is_told_since_when_it_is(rings, olga):
@@ -367,12 +408,12 @@ def test_a_cluster_waits_for_its_turn(rings, olga):
 
 
 def test_a_cluster_whose_stage_has_not_begun(gated, olga):
-    assert "Its stage prod of run r1 has not begun: stage canary is under way" in told(olga, "cluster/east")
+    assert "Its stage prod of run r1 has not begun: stage canary comes first" in told(olga, "cluster/east")
 
 
 def test_a_cluster_that_nothing_was_brought_to(rings, olga):
     rings.passes()
-    assert "Placement web chooses it, and no run has brought it anything yet" in told(olga, "cluster", "east")
+    assert "Placement web chooses it, and no run has turned to it yet" in told(olga, "cluster", "east")
     pick = {"placementType": "PickFixed", "clusterNames": ["east"]}
     rings.commits("placements/web.yaml", None)
     rings.commits("placements/web.yaml", manifests.placement(policy=pick))
@@ -495,11 +536,15 @@ def test_an_abandoned_placement_says_until_when_its_objects_are_its_own(rings, o
     assert "next: git revert COMMIT" in said
     rings.member("east").falls_silent()
     rings.passes(minutes=15)
-    assert "what it placed stays on east and is let go of" in told(olga, "crp", "web")
-    assert "What placement web had put there is being let go of: no answer" in told(olga, "cluster", "east")
+    going = "What placement web put on cluster east is being let go of: Unreachable: no answer, since "
+    for asked in (("crp", "web"), ("cluster", "east")):
+        said = told(olga, *asked)
+        assert going in said
+        assert said.endswith("whoever looks after east.\n  next: reconciler describe cluster east\n")
+    assert "once the grace period" not in told(olga, "crp", "web")
     rings.heals("east")
     rings.passes(minutes=1)
-    assert "what it placed was let go of and stays where it is" in told(olga, "crp", "web")
+    assert "what it placed was let go of and stays where it is, since 2025-07-22T21:15:00Z" in told(olga, "crp", "web")
     assert "What placement web had put there was let go of" in told(olga, "cluster", "east")
 
 

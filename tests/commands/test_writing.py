@@ -84,6 +84,17 @@ def test_what_would_mean_something_else_by_then_is_left_to_the_person(person: Wo
     assert person.paths().count("docs/0.md") == 1
 
 
+def test_the_other_gate_is_named_where_that_is_the_open_one(person: World, ask: Command):
+    stages = manifests.stage("canary", approval=True, before=True), manifests.stage("prod")
+    person.commits("strategies/rings.yaml", manifests.strategy(*stages))
+    person.commits("runs/web-1.yaml", manifests.run("web-1"))
+    person.passes()
+    said = ask(person.remote, "approve", "web-1", "canary")
+    early = "the gate after stage canary of run web-1 is not open yet: an approval would not count"
+    open_one = "the one that is: reconciler approve web-1 canary --before"
+    assert (said.code, said.err) == (4, f"reconciler: {early}; {open_one}\n")
+
+
 def test_an_approval_that_was_refused_is_committed_anew_into_its_file_whatever_its_language(person, ask: Command):
     """Somebody approved in advance, as JSON; what the command writes there counts, and stays JSON."""
     stages = manifests.stage("canary", approval=True), manifests.stage("prod")
