@@ -2,11 +2,12 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import cast
 
 from reconciler.core.approvals import Candidate, Evidence, judge
 from reconciler.core.conditions import approval_kind, request_name
 from reconciler.core.draft import Draft
-from reconciler.core.events import ApprovalRefused, GateOpened, GatePassed
+from reconciler.core.events import ApprovalRefused, GateOpened, GatePassed, RunCompleted, StageCompleted, StageSkipped
 from reconciler.core.gates import GATES, GateView
 from reconciler.core.identity import child_uid
 from reconciler.core.status import ApprovalFact, Gate, RunStatus, StageFacts, State, When
@@ -82,8 +83,26 @@ def _evidence(draft: Draft, run: RunStatus, candidates: tuple[Candidate, ...]) -
     )
 
 
-def accept_what_came_before(draft: Draft, uid: str, position: int) -> None:
-    """Accept the approvals that came before the commit that ends a run, as if they had been seen at once."""
+def finish_what_came_before(draft: Draft, uid: str, position: int) -> None:
+    """Accept the approvals that came before the commit that ends a run, as if they had been seen at once.
+
+    A run that waits for nothing more then is complete, and no later commit ends it in another way.
+    """
+    _accept_what_came_before(draft, uid, position)
+    run = draft.run(uid)
+    if run.end is not None or run.started_at is None or run.state is not State.RUN:
+        return
+    for number, stage in enumerate(run.stages):
+        if stage.ended_at is not None:
+            continue
+        if not stage.is_updated or any(gate.passed_at is None for gate in stage.gates):
+            return
+        draft.emit(StageCompleted if stage.clusters else StageSkipped, run=uid, stage=number)
+    if cast("StageFacts", run.deletion).is_updated:
+        draft.emit(RunCompleted, run=uid)
+
+
+def _accept_what_came_before(draft: Draft, uid: str, position: int) -> None:
     run = draft.run(uid)
     if run.end is not None or run.started_at is None or run.state is not State.RUN or run.current is None:
         return

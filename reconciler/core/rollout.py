@@ -26,7 +26,7 @@ from reconciler.core.events import (
     StageCompleted,
     StageSkipped,
 )
-from reconciler.core.gating import accept_what_came_before, pass_gates
+from reconciler.core.gating import finish_what_came_before, pass_gates
 from reconciler.core.model import Key
 from reconciler.core.rollback import Rollback, reverted_runs, rollback_of
 from reconciler.core.seeing import declared_runs, see_placement, see_run, withdraw_orphan, withdraw_removed
@@ -39,7 +39,6 @@ from reconciler.core.status import (
     PinnedCluster,
     PlacementState,
     RunStatus,
-    StageFacts,
     State,
     When,
     in_words,
@@ -207,26 +206,10 @@ def _start_newest(draft: Draft) -> None:
         if _may_start(draft, run):
             since = _acts_from(draft, run)
             for older in in_order(draft.state):
-                accept_what_came_before(draft, older, since)
-                _finish(draft, older)
+                finish_what_came_before(draft, older, since)
             draft.emit(RunStarted, run=uid, deletions=_deletions(draft, cast("Pin", run.pin)))
             _supersede_older(draft, run)
             return
-
-
-def _finish(draft: Draft, uid: str) -> None:
-    """Complete a run that waits for nothing more: what came before the newer run is not superseded by it."""
-    run = draft.run(uid)
-    if run.end is not None or run.started_at is None or run.state is not State.RUN:
-        return
-    for number, stage in enumerate(run.stages):
-        if stage.ended_at is not None:
-            continue
-        if not stage.is_updated or any(gate.passed_at is None for gate in stage.gates):
-            return
-        draft.emit(StageCompleted if stage.clusters else StageSkipped, run=uid, stage=number)
-    if cast("StageFacts", run.deletion).is_updated:
-        draft.emit(RunCompleted, run=uid)
 
 
 def _acts_from(draft: Draft, run: RunStatus) -> int:

@@ -16,7 +16,7 @@ from reconciler.core.events import (
     RunWithdrawn,
     SnapshotMade,
 )
-from reconciler.core.gating import accept_what_came_before
+from reconciler.core.gating import finish_what_came_before
 from reconciler.core.model import Placement, Run, placement_of
 from reconciler.core.status import FORMAT, RunStatus
 from reconciler.core.view import Declared
@@ -132,8 +132,9 @@ def withdraw_removed(draft: Draft) -> None:
         if run.end is not None:
             continue
         if removal is not None:
-            accept_what_came_before(draft, uid, removal.commit.position)
-            draft.emit(RunWithdrawn, run=uid, commit=removal.commit.sha, rollback=rollbacks.get(uid, ""))
+            finish_what_came_before(draft, uid, removal.commit.position)
+            if draft.run(uid).end is None:
+                draft.emit(RunWithdrawn, run=uid, commit=removal.commit.sha, rollback=rollbacks.get(uid, ""))
         else:
             withdraw_orphan(draft, run)
 
@@ -144,9 +145,10 @@ def withdraw_orphan(draft: Draft, run: RunStatus) -> None:
     if run.pin is not None and (state.removed_at is not None or run.pin.placement_uid != state.uid):
         removal = draft.declared.view.removals.get(run.pin.placement_uid)
         if removal is not None:
-            accept_what_came_before(draft, run.uid, removal.commit.position)
+            finish_what_came_before(draft, run.uid, removal.commit.position)
         commit = _removed_by(draft, run.pin.placement_uid)
-        draft.emit(RunWithdrawn, run=run.uid, commit=commit, placement_removed=True)
+        if draft.run(run.uid).end is None:
+            draft.emit(RunWithdrawn, run=run.uid, commit=commit, placement_removed=True)
 
 
 def _removed_by(draft: Draft, placement: str) -> str:

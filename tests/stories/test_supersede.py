@@ -1,5 +1,7 @@
 """Several runs of one placement."""
 
+import pytest
+
 from tests import manifests
 from tests.manifests import run, stage, strategy
 from tests.world import World
@@ -116,6 +118,18 @@ def test_a_run_whose_last_approval_came_before_the_newer_run_has_succeeded(rings
     rings.approves("r2", "prod")
     rings.passes()  # here the approval came after the newer run
     assert rings.conditions("r2")["Succeeded"] == "False UpdateRunSuperseded"
+
+
+@pytest.mark.parametrize("gone", ["runs/r1.yaml", "placements/web.yaml"])
+def test_a_run_whose_last_approval_came_before_its_removal_has_succeeded(rings: World, gone: str):
+    strategy = manifests.strategy(manifests.stage("canary"), manifests.stage("prod", approval=True))
+    rings.commits("strategies/rings.yaml", strategy)
+    rings.commits("runs/r1.yaml", manifests.run("r1"))
+    rings.passes()
+    rings.approves("r1", "prod")
+    rings.removes(gone)
+    rings.passes()
+    assert rings.conditions("r1")["Succeeded"] == "True UpdateRunSucceeded"
 
 
 def test_a_run_that_was_stopped_is_superseded_for_good(rings: World):
