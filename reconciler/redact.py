@@ -13,11 +13,15 @@ REDACTED = "(redacted)"
 _UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
 )
-_USERINFO = re.compile(r"(\b[a-zA-Z][a-zA-Z0-9+.-]*://)[^/\s@]*@")
+_USERINFO = re.compile(r"(\b[a-zA-Z][a-zA-Z0-9+.-]*://)(?:[^/\s@]*@)+")
 
 
 def text(value: str) -> str:
-    r"""Return the text with control and bidirectional characters shown as `\u00XX`, and no credentials in URLs."""
+    r"""Return the text with control and bidirectional characters shown as `\u00XX`, and no credentials in URLs.
+
+    What it returns stays as it is when it goes through here again. It is for what people wrote, not for JSON or YAML of
+    it, where what looks like a URL may end in another value: see `body`.
+    """
     value = _USERINFO.sub(r"\1", value) if "://" in value and "@" in value else value  # most texts have no URL at all
     return _UNSAFE.sub(lambda match: f"\\u{ord(match.group()):04x}", value)
 
@@ -34,12 +38,13 @@ def markdown(value: str) -> str:
 
 
 def body(manifest: Any) -> Any:
-    """Return a manifest (or a list of them, at any depth) with the values of every Secret replaced."""
+    """Return a manifest (or a list of them, at any depth) with safe texts and the values of every Secret replaced."""
+    if isinstance(manifest, str):
+        return text(manifest)
     if isinstance(manifest, dict):
         if manifest.get("kind") == "Secret":
-            return {key: _hidden(key, value) for key, value in manifest.items()}
-        # most values are texts
-        return {key: value if type(value) is str else body(value) for key, value in manifest.items()}
+            manifest = {key: _hidden(key, value) for key, value in manifest.items()}
+        return {key: body(value) for key, value in manifest.items()}
     return [body(one) for one in manifest] if isinstance(manifest, list | tuple) else manifest
 
 

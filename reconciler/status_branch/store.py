@@ -119,13 +119,12 @@ def render_run(run: RunStatus) -> bytes:
 
 
 def _yaml(value: Any) -> bytes:
-    return redact.text(yaml.dump(redact.body(value))).encode()
+    return yaml.dump(redact.body(value)).encode()
 
 
 def log_line(event: Event) -> bytes:
     """Return the line of the log that an event is."""
-    text = json.dumps(events.encode(event), separators=(",", ":"), ensure_ascii=True)
-    return redact.text(text).encode() + b"\n"
+    return json.dumps(redact.body(events.encode(event)), separators=(",", ":"), ensure_ascii=True).encode() + b"\n"
 
 
 def initial_files(fleet: Fleet) -> dict[str, bytes]:

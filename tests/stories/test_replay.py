@@ -5,13 +5,17 @@ import json
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from reconciler.core.events import ClusterReported
+from reconciler import redact
+from reconciler.core.events import ClusterReported, InitializationFailed
 from reconciler.core.fold import IllegalTransition, fold
+from reconciler.documents import yaml
 from reconciler.status_branch import layout, reader, store
 from tests import manifests, servers
 from tests.manifests import run, stage, strategy
-from tests.world import World
+from tests.world import BEGIN, World
 
 
 @pytest.fixture
@@ -35,6 +39,35 @@ def test_every_stored_status_at_every_commit_is_the_fold_of_its_log(done: World)
             assert status.files[f"{layout.placement_folder(key)}/clusters.yaml"] == store.render_clusters(
                 state, status.digests[key]
             )
+
+
+def test_what_people_wrote_is_the_same_in_the_log_as_in_the_status(rings: World):
+    """What looked like credentials in a URL went on into the next value, and nobody could read the log any more."""
+    notes = {"ticket": "https://jira", "requester": "olga@example.org", "sentence": "see https://u:p@a@host/x " * 9}
+    rings.commits("runs/web-1.yaml", run("web-1", annotations=notes))
+    rings.passes()
+    rings.restarts(wiped=True)
+    rings.passes()
+    assert rings.status().tampered == {}
+    kept = rings.object("web-1")["metadata"]["annotations"]
+    assert (kept["ticket"], kept["requester"]) == ("https://jira", "olga@example.org")
+    assert kept["sentence"] == "see https://host/x " * 9
+
+
+TEXTS = st.text(st.characters(codec="utf-8") | st.sampled_from("@:/ \n\x1b\u202e"), max_size=40) | st.sampled_from(
+    ["https://a", "b@c", "https://u:p@host/", 'x://"', "a://b@c@d"]
+)
+
+
+@given(st.dictionaries(TEXTS, TEXTS, max_size=5), TEXTS)
+def test_a_line_of_the_log_gives_back_what_was_written_whatever_people_wrote(annotations: dict[str, str], message: str):
+    event = InitializationFailed(seq=1, now=BEGIN, run="r", commit=message, message=json.dumps(annotations))
+    [read] = reader.log_events(store.log_line(event))
+    assert (read.commit, read.message) == (redact.text(message), redact.text(json.dumps(annotations)))
+    assert store.log_line(read) == store.log_line(event)
+    written = store._yaml({"annotations": annotations, "message": message})
+    [document] = yaml.read("x.yaml", written).documents
+    assert document.value == {"annotations": redact.body(annotations), "message": redact.text(message)}
 
 
 def test_a_log_only_grows(done: World):
