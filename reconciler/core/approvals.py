@@ -87,8 +87,8 @@ def _problem(run: RunStatus, stage: StageFacts, gate: Gate, candidate: Candidate
         return f"WrongContent: {approval.key} approves other content than this run rolls out"
     if _first_seen(run, stage, gate, candidate, evidence) <= max(gate.opened_position, evidence.not_before):
         return (
-            f"ApprovedBeforeRequested: the repository held this very approval before the gate opened at "
-            f"{gate.opened_head[:7]}: commit it anew with another lastTransitionTime or message"
+            "ApprovedBeforeRequested: the repository held this very approval, or a broken file in its place, before "
+            f"the gate opened at {gate.opened_head[:7]}: commit it anew with another lastTransitionTime or message"
         )
     return None
 

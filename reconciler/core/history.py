@@ -15,6 +15,7 @@ from typing import Any, cast
 from reconciler.core.identity import object_uid
 from reconciler.core.initialization import attempt
 from reconciler.core.model import (
+    APPROVALS,
     RESOURCES,
     Approval,
     Body,
@@ -66,6 +67,8 @@ class History(View):
         self._interested: dict[tuple[str, ...], set[Key]] = {}
         self._doubts: list[_Doubt] = []
         self._refused_before: dict[str, FileChange] = {}
+        self._ill_since: dict[str, int] = {}
+        """Of each broken file with approvals, at which position it became so."""
         self._dirty: set[Key] = set()
         self._scopes: dict[tuple[str, str], bool] = {}
 
@@ -101,7 +104,10 @@ class History(View):
             path: change.parsed.problems for path, change in changed.items() if change.parsed and change.parsed.problems
         }
         removed = [path for path, change in changed.items() if change.parsed is None and path in self._files]
-        self._note_approvals(commit, good.values())
+        self._note_approvals(commit, good.values(), removed)
+        for path in broken:
+            if _folder(path) == APPROVALS:
+                self._ill_since.setdefault(path, commit.position)
         self._refused_before = {}
         while refused := self._refused(good, removed):
             broken |= refused
@@ -264,14 +270,19 @@ class History(View):
             for mark in marks(one.key):
                 self._dirty |= self._interested.get(mark, set())
 
-    def _note_approvals(self, commit: Commit, files: Iterable[FileChange]) -> None:
-        """Remember when each approval was first in the repository, also in a file that does not count yet."""
+    def _note_approvals(self, commit: Commit, files: Iterable[FileChange], removed: Iterable[str]) -> None:
+        """Remember when each approval was first in the repository, also in a file that does not count yet.
+
+        Of a file that was broken nobody knows what it held: what is in it, or comes as it goes, may be as old as that.
+        """
+        gone = [self._ill_since.pop(path) for path in removed if path in self._ill_since]
         for change in files:
+            ill_since = self._ill_since.pop(change.path, commit.position)
             for document in cast("ParsedFile", change.parsed).documents:
                 kind = kind_of(document.key)
-                if kind is not None and kind.folder == "approvals":
-                    approval = Approval.from_document(document)
-                    self.approvals_seen.setdefault(approval_mark(approval), commit.position)
+                if kind is not None and kind.folder == APPROVALS:
+                    mark = approval_mark(Approval.from_document(document))
+                    self.approvals_seen.setdefault(mark, min(ill_since, *gone, commit.position))
 
     # -- snapshots -----------------------------------------------------------------------------------------------
 

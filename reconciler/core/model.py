@@ -559,7 +559,8 @@ def kind_of(key: Key) -> Kind | None:
 
 
 RESOURCES = "resources"
-FOLDERS = ("clusters", "placements", "overrides", "strategies", "runs", "approvals", RESOURCES)
+APPROVALS = "approvals"
+FOLDERS = ("clusters", "placements", "overrides", "strategies", "runs", APPROVALS, RESOURCES)
 
 
 def placement_of(run: Key, name: str) -> Key:

@@ -67,8 +67,8 @@ def test_an_approval_before_it_was_asked_for_does_not_count(rings: World, togeth
     rings.heals("canary")
     rings.passes(minutes=60)
     assert refusal(rings) == (
-        "ApprovedBeforeRequested: the repository held this very approval before the gate opened at "
-        f"{rings.head()[:7]}: commit it anew with another lastTransitionTime or message"
+        "ApprovedBeforeRequested: the repository held this very approval, or a broken file in its place, before the "
+        f"gate opened at {rings.head()[:7]}: commit it anew with another lastTransitionTime or message"
     )
     rings.commits("approvals/it.json", manifests.approval("web-1-canary", words="now I have looked"))
     rings.passes()
@@ -136,6 +136,42 @@ def test_an_approval_that_did_not_count_as_a_file_was_there_all_the_same(rings: 
     rings.removes("approvals/a.json")
     rings.passes()
     assert refusal(rings).startswith("ApprovedBeforeRequested")
+
+
+UNKNOWN_FIELD = manifests.text(
+    {
+        "apiVersion": "placement.kubernetes-fleet.io/v1",
+        "kind": "ClusterApprovalRequest",
+        "metadata": {"name": "x"},
+        "specs": {},
+    }
+)
+
+
+@pytest.mark.parametrize("rest", [UNKNOWN_FIELD, "kind: [\n"], ids=["another document", "no YAML"])
+@pytest.mark.parametrize("path", ["approvals/a.yaml", "approvals/moved.yaml"], ids=["in its place", "moved"])
+def test_an_approval_in_a_broken_file_was_there_all_the_same(rings: World, rest: str, path: str):
+    """Mending the file does not make new what was in it before the gate opened."""
+    rings.commits("strategies/rings.yaml", strategy(stage("canary", approval=True), stage("prod")))
+    rings.commits("approvals/a.yaml", manifests.approval("web-1-canary") + "\n---\n" + rest)
+    rings.commits("runs/web-1.yaml", run("web-1"))
+    rings.passes()
+    gone = {"approvals/a.yaml": None} if path != "approvals/a.yaml" else {}
+    rings.commits({**gone, path: manifests.approval("web-1-canary")}, message="Mend it")
+    rings.passes()
+    assert refusal(rings).startswith("ApprovedBeforeRequested")
+    rings.commits(path, manifests.approval("web-1-canary", words="now I have looked"))
+    rings.passes()
+    assert rings.run("web-1").end == "Succeeded"
+
+
+def test_an_approval_that_was_broken_after_the_gate_opened_counts_once_it_is_mended(asking: World):
+    asking.commits("approvals/a.yaml", manifests.approval("web-1-canary") + "\n---\nkind: [\n")
+    asking.passes()
+    assert asking.gate("web-1", "canary").passed_at is None
+    asking.commits("approvals/a.yaml", manifests.approval("web-1-canary"))
+    asking.passes()
+    assert asking.run("web-1").end == "Succeeded"
 
 
 def test_an_approval_left_over_from_a_former_run_of_the_same_name_does_not_count(asking: World):
