@@ -95,9 +95,12 @@ def finish_what_came_before(draft: Draft, uid: str, position: int) -> None:
     for number, stage in enumerate(run.stages):
         if stage.ended_at is not None:
             continue
+        if not stage.clusters:
+            draft.emit(StageSkipped, run=uid, stage=number)
+            continue
         if not stage.is_updated or any(gate.passed_at is None for gate in stage.gates):
             return
-        draft.emit(StageCompleted if stage.clusters else StageSkipped, run=uid, stage=number)
+        draft.emit(StageCompleted, run=uid, stage=number)
     if cast("StageFacts", run.deletion).is_updated:
         draft.emit(RunCompleted, run=uid)
 

@@ -120,6 +120,17 @@ def test_a_run_whose_last_approval_came_before_the_newer_run_has_succeeded(rings
     assert rings.conditions("r2")["Succeeded"] == "False UpdateRunSuperseded"
 
 
+def test_empty_stages_at_the_end_keep_no_run_from_being_over(rings: World):
+    stages = manifests.stage("canary"), manifests.stage("prod", approval=True), manifests.stage("none", approval=True)
+    rings.commits("strategies/rings.yaml", manifests.strategy(*stages))
+    rings.commits("runs/r1.yaml", manifests.run("r1"))
+    rings.passes()
+    rings.approves("r1", "prod")
+    rings.commits("runs/r2.yaml", manifests.run("r2"))
+    rings.passes()
+    assert rings.conditions("r1")["Succeeded"] == "True UpdateRunSucceeded"
+
+
 @pytest.mark.parametrize("gone", ["runs/r1.yaml", "placements/web.yaml"])
 def test_a_run_whose_last_approval_came_before_its_removal_has_succeeded(rings: World, gone: str):
     strategy = manifests.strategy(manifests.stage("canary"), manifests.stage("prod", approval=True))
