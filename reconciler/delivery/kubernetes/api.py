@@ -7,6 +7,7 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, cast
 
+from reconciler.clock import monotonic
 from reconciler.core.model import Body
 from reconciler.delivery.kubernetes import names
 from reconciler.delivery.kubernetes.connection import Connection
@@ -18,6 +19,11 @@ from reconciler.errors import PermanentError, ReconcilerError, TemporaryError
 _METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 _NAMES = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 _PAGE = 250
+_LIST_SECONDS = 60.0
+_LIST_BYTES = 256 * 2**20
+"""So long, and so large, may a list be with all its pages: more than a placement can hold."""
+_DOCUMENT_BYTES = 2**20
+"""Larger answers that tell the kinds of a group are not kept for other members."""
 
 
 class Api:
@@ -43,9 +49,15 @@ class Api:
         return self.connection.request("GET", path, accept=_METADATA if metadata_only else "application/json")
 
     def items(self, resource: Resource, namespace: str, selector: str) -> Iterator[Body]:
-        """Give the objects of a kind that a label selector selects, as many a page as an answer can hold."""
-        path, limit, going_on = path_of(resource, namespace), _PAGE, ""
+        """Give the objects of a kind that a label selector selects, as many a page as an answer can hold.
+
+        A list that does not end is a TemporaryError.
+        """
+        path, limit, going_on, size = path_of(resource, namespace), _PAGE, "", 0
+        until = monotonic() + _LIST_SECONDS
         while True:
+            if size > _LIST_BYTES or monotonic() > until:
+                raise TemporaryError(f"GET {path}: the list of the member does not end")
             query = {"labelSelector": selector, "limit": str(limit), **({"continue": going_on} if going_on else {})}
             try:
                 answer = self.connection.request("GET", path, query=query)
@@ -54,12 +66,12 @@ class Api:
                     raise
                 limit = max(1, limit // 16)
                 continue
-            page = self.body_of(answer, f"GET {path}")
+            page, size = self.body_of(answer, f"GET {path}"), size + len(answer.body)
             for item in page.get("items") or ():
                 if not _is_object(item):
                     raise TemporaryError(f"GET {path}: the member's answer is no list of objects")
                 yield {"apiVersion": _api_version(resource), "kind": resource.kind, **item}
-            going_on = page["metadata"].get("continue") or ""
+            going_on = str(page.get("metadata", {}).get("continue") or "")
             if not going_on:
                 return
 
@@ -71,7 +83,7 @@ class Api:
             page = self.body_of(answer, f"GET {path}")
         except (Unauthorized, PermanentError):  # rights to read one by one do not have to cover a list
             return None
-        if page["metadata"].get("continue"):
+        if page.get("metadata", {}).get("continue"):
             return None
         return frozenset(str(item["metadata"]["name"]) for item in page.get("items") or () if _is_object(item))
 
@@ -134,7 +146,8 @@ class Api:
             return {}
         if not answer.is_well:
             raise failure(answer, f"GET {path}")
-        return _resources(group, version, answer.body)
+        read = _resources if len(answer.body) <= _DOCUMENT_BYTES else _resources.__wrapped__
+        return read(group, version, answer.body)
 
 
 @lru_cache(maxsize=256)

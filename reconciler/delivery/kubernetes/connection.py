@@ -6,7 +6,8 @@ is the ceiling of requests a second.
 
 import ssl
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
@@ -18,7 +19,7 @@ from urllib3 import HTTPHeaderDict
 from reconciler.clock import monotonic, wall
 from reconciler.core.model import format_duration
 from reconciler.delivery.kubernetes import credentials
-from reconciler.delivery.kubernetes.credentials import Access
+from reconciler.delivery.kubernetes.credentials import Access, Place
 from reconciler.delivery.kubernetes.deadline import within
 from reconciler.delivery.kubernetes.pace import Pace
 from reconciler.delivery.kubernetes.pool import Answer, CutOff, NoWayIn, Pool
@@ -39,6 +40,13 @@ _JSON = "application/json"
 _Way = tuple[Access, Pool]
 
 
+class _Who(threading.local):
+    """Whether this thread asks who answers, and where that was answered."""
+
+    is_asked: bool = False
+    answered: Place | None = None
+
+
 class Connection:
     """One member's API server; may be used by several threads at once. Nothing is read or asked before the first use.
 
@@ -57,6 +65,8 @@ class Connection:
         self._not_before = self._pause = 0.0
         self._turned_away = 0
         self._heard: tuple[datetime, float] | None = None
+        self._who = _Who()
+        self._known: Place | None = None
 
     @property
     def server(self) -> str:
@@ -86,19 +96,42 @@ class Connection:
         content_type: str = _JSON,
         accept: str = _JSON,
     ) -> Answer:
-        """Ask once; the path is percent-encoded already."""
+        """Ask once; the path is percent-encoded already.
+
+        What leads elsewhere than to whom somebody made sure of (`asking_who`) is not asked: TemporaryError says so.
+        """
         headers = {"Accept": accept, "User-Agent": "reconciler", **({"Content-Type": content_type} if body else {})}
         target = f"{path}?{_encoded(tuple(query.items()))}" if query else path
         way = self._open()
         answer = self._ask(way, method, target, body, headers)
         if answer.status == HTTPStatus.UNAUTHORIZED:
-            answer = self._ask(self._open_again(way), method, target, body, headers)
+            way = self._open_again(way)
+            answer = self._ask(way, method, target, body, headers)
         if answer.status == HTTPStatus.UNAUTHORIZED:
             raise Unauthorized(
                 f"{way[0].server} does not accept the credentials of {self._settings.kubeconfig} (401), "
                 "read again a moment ago; renew them"
             )
         return answer
+
+    @contextmanager
+    def asking_who(self) -> Iterator[None]:
+        """Let this thread ask whoever answers, in the block; after it only what leads where that was is asked."""
+        self._who.is_asked = True
+        try:
+            yield
+        finally:
+            self._who.is_asked = False
+        self._known = self._who.answered
+
+    def _check_place(self, access: Access) -> None:
+        """Refuse to ask where nobody made sure who answers: a kubeconfig that is read again may lead elsewhere."""
+        if self._who.is_asked:
+            self._who.answered = access.place
+        elif self._known is not None and access.place != self._known:
+            raise TemporaryError(
+                f"{access.server}: {self._settings.kubeconfig} leads here now; who answers is asked first"
+            )
 
     def forget(self) -> None:
         """Read the kubeconfig again for the next request."""
@@ -164,6 +197,7 @@ class Connection:
     ) -> Answer:
         access, pool = way
         seconds = self._settings.timeout_seconds
+        self._check_place(access)
         self._keep_the_pause(access)
         self._pace.wait(seconds)
         connect = min(seconds, connect_seconds(self._turned_away))

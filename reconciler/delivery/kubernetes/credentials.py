@@ -23,6 +23,9 @@ from reconciler.documents import yaml
 from reconciler.errors import UsageError
 from reconciler.redact import line
 
+Place = tuple[str, str | None, str | None, bytes]
+"""Where a way leads: the server, its name in TLS, the proxy, and whose certificates are trusted."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
@@ -37,6 +40,13 @@ class Access:
     headers: Mapping[str, str] = field(repr=False)
     impersonation: tuple[tuple[str, str], ...] = ()
     """As whom we act: more headers, of which one name may come several times; none where we act as ourselves."""
+    authority: bytes = field(default=b"", repr=False)
+    """The certificates that are trusted, in PEM; none for those of the system, or plain http."""
+
+    @property
+    def place(self) -> Place:
+        """Where it leads: another one may be another cluster."""
+        return self.server, self.tls_name, self.proxy, self.authority
 
     @property
     def server(self) -> str:
@@ -139,7 +149,7 @@ def _access(where: str, chosen: dict[str, Any], settings: MemberSettings) -> Acc
     cluster, folder = chosen["clusters"][0]["cluster"], settings.kubeconfig.parent.absolute()
     acting_as = impersonation.headers(chosen["users"][0]["user"])
     credentials = _credentials(where, chosen, folder, settings.timeout_seconds)
-    trust = None
+    trust, authority = None, b""
     if _is_https(cluster):
         authority = _file_or_data(cluster, "certificate-authority", folder)
         trust = _trust(authority, credentials, verify=not cluster.get("insecure-skip-tls-verify"))
@@ -155,6 +165,7 @@ def _access(where: str, chosen: dict[str, Any], settings: MemberSettings) -> Acc
         proxy=cluster.get("proxy-url"),
         headers=_headers(credentials.authorization),
         impersonation=acting_as,
+        authority=authority,
     )
 
 

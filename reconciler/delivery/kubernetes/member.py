@@ -192,9 +192,14 @@ class _Identity:
 
     def confirmed(self) -> str:
         """Return the uid of the cluster that answers; raises IdentityChanged when it is not the one that did before."""
-        if not self.user:
-            self.user = self._who_we_are()
-        found = self._ask()  # no lock yet: whoever waited for one would wait its own deadline on top
+        with self._api.connection.asking_who():
+            if not self.user:
+                self.user = self._who_we_are()
+            found = self._ask()  # no lock yet: whoever waited for one would wait its own deadline on top
+            self._check(found)
+        return found
+
+    def _check(self, found: str) -> None:
         with self._lock:
             if self._pinned is None:
                 self._pinned = self._settings.cluster_uid or self._recalled() or self._remember(found)
@@ -204,7 +209,6 @@ class _Identity:
                 f"cluster {self._settings.cluster} was {self._pinned}, {found} answers now; nothing is written to it. "
                 f"If it was replaced on purpose, {self._remedy()} and restart"
             )
-        return found
 
     def _ask(self) -> str:
         body = self._api.get("/api/v1/namespaces/kube-system", metadata_only=True)

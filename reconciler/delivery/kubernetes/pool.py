@@ -7,6 +7,7 @@ idle member costs no sockets and no buffers.
 
 import http.client
 import math
+import socket
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from urllib3.util.wait import wait_for_read
 
 from reconciler.clock import monotonic, sleep
 from reconciler.delivery.kubernetes.credentials import Access
+from reconciler.delivery.kubernetes.deadline import limited
 from reconciler.errors import PermanentError
 
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
@@ -133,6 +135,8 @@ class Pool:
         connection = _connection(self._access, seconds)
         try:
             connection.connect()
+            if type(connection.sock) is socket.socket:  # without TLS; with it the context makes one that is limited
+                connection.sock = limited(connection.sock)
         except (urllib3.exceptions.HTTPError, HTTPException, OSError) as error:
             connection.close()
             raise NoWayIn from error

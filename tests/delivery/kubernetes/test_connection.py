@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 
+from reconciler.clock import monotonic
 from reconciler.core.actions import Content, Reason
 from reconciler.core.model import PLACEMENT_GROUP, Key
+from reconciler.delivery.kubernetes import api as rooms
 from reconciler.delivery.kubernetes.connection import Connection
+from reconciler.delivery.kubernetes.names import Resource
 from reconciler.delivery.kubernetes.settings import read
 from reconciler.errors import TemporaryError
 from tests.delivery.kubernetes.conftest import delivery, fence
@@ -35,9 +38,10 @@ def kubeconfig(folder: Path, user: dict[str, Any], port: int = 1) -> Path:
     return file
 
 
-def connected(folder: Path, server: Server, **user: Any) -> Connection:
+def connected(folder: Path, server: Server, *, seconds: float = 10, **user: Any) -> Connection:
     file = kubeconfig(folder, {"token": "t", **user}, server.listener.getsockname()[1])
-    return Connection(read("a", {"kubeconfig": str(file), "insecureAllowHttp": True}))
+    settings = {"kubeconfig": str(file), "insecureAllowHttp": True, "timeoutSeconds": seconds}
+    return Connection(read("a", settings))
 
 
 def test_whom_we_act_as_is_in_every_request_a_header_per_group(server: Server, tmp_path: Path):
@@ -114,3 +118,44 @@ def test_a_member_says_how_long_it_wants_to_be_left_alone(
 def test_an_error_without_a_pause_may_be_one_objects_alone(server: Server, tmp_path: Path, status: int, headers):
     server.answers = [said(status, *headers)]
     assert connected(tmp_path, server).request("GET", "/version").status == status
+
+
+# -- who answers
+
+
+def test_what_leads_elsewhere_now_is_not_asked_before_somebody_made_sure_who_answers_there(tmp_path: Path):
+    """A kubeconfig that was replaced between two requests of a delivery sent the second to another cluster."""
+    with serving() as old, serving() as new:
+        old.answers = [said(200), said(401)]
+        connection = connected(tmp_path, old)
+        with connection.asking_who():
+            connection.request("GET", "/api/v1/namespaces/kube-system")
+        kubeconfig(tmp_path, {"token": "t"}, new.listener.getsockname()[1])
+        for _ in range(2):
+            with pytest.raises(TemporaryError, match="leads here now; who answers is asked first"):
+                connection.request("PATCH", "/api/v1/namespaces/a", body=b"body")
+        assert new.heard == []
+        with connection.asking_who():
+            connection.request("GET", "/api/v1/namespaces/kube-system")
+        connection.request("PATCH", "/api/v1/namespaces/a", body=b"body")
+        assert [one.split()[0] for one in new.heard] == [b"GET", b"PATCH"]
+
+
+def test_a_list_that_does_not_end_is_given_up(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    page = json.dumps({"metadata": {"continue": "more"}, "items": [{"metadata": {"name": "a" * 1000}}]}).encode()
+    server.answers = [b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(page), page)]
+    monkeypatch.setattr(rooms, "_LIST_BYTES", 20_000)
+    kind = Resource(group="", version="v1", kind="ConfigMap", plural="configmaps", namespaced=True)
+    with pytest.raises(TemporaryError, match="the list of the member does not end"):
+        list(rooms.Api(connected(tmp_path, server)).items(kind, "a", "b"))
+    assert 15 < len(server.heard) < 25
+
+
+def test_a_drip_without_tls_costs_the_deadline_and_no_more(tmp_path: Path):
+    with serving() as server:
+        server.drips = 0.1
+        connection = connected(tmp_path, server, seconds=0.5)
+        began = monotonic()
+        with pytest.raises(TemporaryError, match="no answer in time"):
+            connection.request("GET", "/version")
+        assert monotonic() - began < 2

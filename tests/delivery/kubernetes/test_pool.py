@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from urllib3.util.wait import wait_for_read
 
+from reconciler.clock import sleep
 from reconciler.delivery.kubernetes import pool as room
 from reconciler.delivery.kubernetes.credentials import Access
 from reconciler.delivery.kubernetes.pool import Answer, AnswerTooLarge, CutOff, NoWayIn, Pool
@@ -30,6 +31,8 @@ class Server:
     heard: list[bytes] = field(default_factory=list)
     connections: list[socket.socket] = field(default_factory=list)
     closes: bool = False
+    drips: float = 0
+    """Seconds between two bytes of an answer."""
 
     def pool(self, size: int = 8, **access: str) -> Pool:
         port = self.listener.getsockname()[1]
@@ -55,7 +58,10 @@ class Server:
         with suppress(OSError):  # a client may go away at any time
             while data := _request(connection):
                 self.heard.append(data)
-                connection.sendall(self.answers.pop(0) if len(self.answers) > 1 else self.answers[0])
+                answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+                for part in [answer[at : at + 1] for at in range(len(answer))] if self.drips else [answer]:
+                    connection.sendall(part)
+                    sleep(self.drips)
                 if self.closes:
                     connection.shutdown(socket.SHUT_RDWR)
                     return
@@ -76,9 +82,11 @@ def _request(connection: socket.socket) -> bytes:
 def serving() -> Iterator[Server]:
     """Give a server on a local port that says what the test has it say."""
     server = Server(socket.create_server(("127.0.0.1", 0)))
-    threading.Thread(target=server.work, daemon=True).start()
+    accepting = threading.Thread(target=server.work, daemon=True)
+    accepting.start()
     yield server
     server.stop()
+    accepting.join()
     for connection in server.connections:
         connection.close()
 
