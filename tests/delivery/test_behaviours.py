@@ -515,6 +515,16 @@ def test_where_co_ownership_is_allowed_an_object_stays_until_its_last_owner_leav
     assert bench.objects() == {}
 
 
+def test_what_a_co_owner_has_written_otherwise_is_not_there_completely(bench: Bench) -> None:
+    wanted = content("web", config_map("shared", "1"))
+    assert bench.delivery.deliver(WEB, wanted, fence(1)).reason is Reason.AVAILABLE
+    other = content("other", config_map("shared", "2"))
+    assert bench.delivery.deliver(OTHER, other, fence(1), allow_co_ownership=True).reason is Reason.AVAILABLE
+    report = bench.delivery.observe(WEB, wanted, fence(1))
+    assert (report.complete, report.reason) == (None, Reason.INCOMPLETE)
+    assert bench.delivery.observe(OTHER, other, fence(1)).complete == "other"
+
+
 def test_a_co_owned_object_that_leaves_one_content_stays_for_the_other(bench: Bench) -> None:
     shared = content("shared", config_map("shared"))
     bench.delivery.deliver(OTHER, shared, fence(1))

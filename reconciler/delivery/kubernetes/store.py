@@ -16,7 +16,7 @@ from reconciler import effects
 from reconciler.clock import monotonic, sleep
 from reconciler.core.actions import ApplyOptions, ObjectResult, Reason
 from reconciler.core.model import Body, Key
-from reconciler.delivery.base import FENCE_TRUST_SECONDS, Held, Inventory, Strange, key_of, not_ours
+from reconciler.delivery.base import FENCE_TRUST_SECONDS, Held, Inventory, Strange, claims, key_of, not_ours
 from reconciler.delivery.health import health
 from reconciler.delivery.kubernetes import fields, inventories, manifests, names
 from reconciler.delivery.kubernetes.api import Api, encoded, failure
@@ -71,13 +71,15 @@ class Call:
     ) -> None:
         """`until` is monotonic, `objects` how many the content has; None for a withdrawal, which has no ceiling.
 
-        `listed` are the objects that the inventory had at first, `seen` live ones as this call has left them.
+        `listed` are the objects that the inventory had at first, `seen` live ones as this call has left them, `claims`
+        what other placements list, once somebody asked.
         """
         self.placement, self.until, self.objects = placement, until, objects
         self.options = options or ApplyOptions()
         self.part_of = inventories.id_of(placement)
         self.listed: frozenset[Key] = frozenset()
         self.seen: dict[Key, Body] = {}
+        self.claims: Mapping[Key, Key] | None = None
         self._lock = threading.Lock()
         self._troubles = 0
 
@@ -508,16 +510,17 @@ class KubernetesStore:
     def _look_at(self, call: Call, body: Body, known: Mapping[Key, Body | None]) -> None:
         key = key_of(body)
         resource = self._locate(call, key, names.version_of(body))
-        live = known[key] if key in known else self._read(key, path_of(resource, key.namespace, key.name))
+        path = path_of(resource, key.namespace, key.name)
+        live = known[key] if key in known else self._read(key, path)
         if live is None:
             raise Unwell(Reason.INCOMPLETE, f"{key} is missing")
         _refuse_dying(key, live)
-        self._look_for_changes(call, key, body, live)
+        self._look_for_changes(call, key, path, body, live)
         found = health(live)
         if not found.available:
             raise Unwell(Reason.NOT_AVAILABLE, f"{key}: {found.message}")
 
-    def _look_for_changes(self, call: Call, key: Key, body: Body, live: Body) -> None:
+    def _look_for_changes(self, call: Call, key: Key, path: str, body: Body, live: Body) -> None:
         label = _label_of(live)
         if label is None or (label != call.part_of and not self._is_of_an_inventory(label)):
             raise Unwell(Reason.INCOMPLETE, f"{key} has lost the label {PART_OF}")
@@ -525,6 +528,16 @@ class KubernetesStore:
         if taken := fields.taken_by_others(sent, live):
             where = "" if is_secret(key) else f" at {', '.join(taken[:5])}"
             raise Unwell(Reason.INCOMPLETE, f"{key} was changed on the member{where}")
+        # a co-owner writes as the same manager, so whose the fields are tells nothing
+        may_differ = not fields.is_as_sent(sent, live) and self._is_shared(call, key)
+        if may_differ and self._changes("IfNoDiff", key, path, sent, live):
+            raise Unwell(Reason.INCOMPLETE, f"{key} was written otherwise by another placement that owns it too")
+
+    def _is_shared(self, call: Call, key: Key) -> bool:
+        """Tell whether another placement lists the object, too; the inventories are read once a call."""
+        if call.claims is None:
+            call.claims = claims(call.placement, self.inventories())
+        return key in call.claims
 
     def _is_of_an_inventory(self, label: str) -> bool:
         return label in self._known_labels()
