@@ -75,8 +75,10 @@ class Hands:
         content: Callable[[Deliver | Observe], Content],
         fence: Callable[[int], Fence],
         clock: Clock,
+        may_write: Callable[[], None],
     ) -> None:
         self._deliveries, self._content, self._fence, self._clock = deliveries, content, fence, clock
+        self._may_write = may_write
         self._jobs: dict[tuple[Key, str], _Job] = {}
         self._outcomes: list[Outcome] = []
         self.calling = False
@@ -149,6 +151,8 @@ class Hands:
             self._outcomes.append(Outcome(target=action.target, report=report, observed_at=self._clock.now()))
 
     def _ask(self, action: Action) -> Report:
+        if not isinstance(action, Observe):
+            self._may_write()
         content = None if isinstance(action, Withdraw) else self._content(action)
         return ask(action, self._deliveries(action.target.cluster), content, self._fence(action.target.seq))
 
@@ -167,7 +171,14 @@ class Daemon:
         settings = Settings(repo=str(self._world.remote), state_dir=self._folder)
         self.mirror = Mirror.open(self._folder, str(self._world.remote), BRANCHES)
         self.reconciler = Reconciler(settings, self.mirror, self._world.clock, lambda: None, self._world.delivery)
-        self.hands = Hands(self._world.delivery, self.reconciler._content, self.reconciler._fence, self._world.clock)
+        reconciler = self.reconciler
+        self.hands = Hands(
+            self._world.delivery,
+            reconciler._content,
+            reconciler._fence,
+            self._world.clock,
+            reconciler._check_fresh,
+        )
         self.reconciler.workers = cast("Workers", self.hands)
         self.recheck_at: datetime | None = None
 

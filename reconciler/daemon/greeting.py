@@ -11,8 +11,7 @@ from threading import Thread
 import structlog
 
 from reconciler.core.actions import Reason
-from reconciler.delivery.base import Delivery, Greets
-from reconciler.delivery.workers import not_configured
+from reconciler.delivery.base import Delivery, Greets, not_configured
 from reconciler.settings import Settings
 
 _log = structlog.get_logger(__name__)

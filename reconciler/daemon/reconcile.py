@@ -51,6 +51,8 @@ from reconciler.status_branch import store
 logger = structlog.get_logger()
 
 _REMOTE_PUSH_SECONDS = 2.0
+_REFUSED_SECONDS = 2.0
+"""So long nobody asks again whether the status branch is still where it was."""
 _FRESH_SECONDS = 15.0
 _COMPANY = timedelta(seconds=0.2)
 """How long a result that changes nothing else may wait for those of members that are being called."""
@@ -97,12 +99,15 @@ class Reconciler:
         self._kept: tuple[Outcome, ...] = ()
         self._pushed_at: datetime | None = None
         self._holds: dict[Key, str] = {}
-        self._confirmed_at = 0.0
+        self._confirmed_at = self._refused_at = 0.0
+        self._asking = threading.Lock()
         self._lock = threading.Lock()
         self._found: tuple[Commit | None, tuple[Problem, ...]] | None = None
         self._contents: dict[tuple[str, str, int], Content] = {}
         self.deliveries = deliveries or self._delivery
-        self.workers = Workers(self.deliveries, self._content, self._fence, clock, on_outcome)
+        self.workers = Workers(
+            self.deliveries, self._content, self._fence, clock, on_outcome, may_write=self._check_fresh
+        )
 
     # -- the pass ------------------------------------------------------------------------------------------------
 
@@ -443,19 +448,25 @@ class Reconciler:
             raise PermanentError(f"run {target.run_uid} is not initialized")
         if record is None or record.seq != target.seq:
             raise TemporaryError(f"intent {target.seq} is not the newest one for cluster {target.cluster}")
-        if isinstance(action, Deliver):
-            self._check_fresh()
         with self._lock:
             return self._content_of(record, strategy)
 
     def _check_fresh(self) -> None:
-        """Read the status ref again where it was last read over 15 s ago: somebody may have moved the rollout on."""
-        if monotonic() - self._confirmed_at <= _FRESH_SECONDS:
-            return
-        tip = self.mirror.heads().get(self.settings.status_branch)
-        if self.status is None or tip != self.status.commit:
-            raise TemporaryError("held back: the status branch has moved, and is read first")
-        self._confirmed_at = monotonic()
+        """Read the status ref again where it was last read over 15 s ago: somebody may have moved the rollout on.
+
+        Called from the workers' threads; one asks for all of them.
+        """
+        with self._asking:
+            now = monotonic()
+            if now - self._confirmed_at <= _FRESH_SECONDS:
+                return
+            if now - self._refused_at < _REFUSED_SECONDS:
+                raise TemporaryError("held back: the status branch could not be read again")
+            self._refused_at = now
+            tip = self.mirror.heads().get(self.settings.status_branch)
+            if self.status is None or tip != self.status.commit:
+                raise TemporaryError("held back: the status branch has moved, and is read first")
+            self._confirmed_at, self._refused_at = monotonic(), 0.0
 
     def _content_of(self, record: Record, strategy: Body) -> Content:
         name = (record.run, record.placement_uid, record.index)

@@ -71,9 +71,9 @@ class Service:
         try:
             while not self._stop.is_set():
                 self._one()
-                if not is_greeted:  # only now, so that the first pass waits for no thread of theirs
-                    self._greet()
-                is_greeted = True
+                if not is_greeted and self._reconciler.derivation.view.head is not None:
+                    self._greet()  # only now, so that the first pass waits for no thread of theirs
+                    is_greeted = True
                 # the scheduler lives by the wall clock; should that be set back, this wait still ends
                 self._wake.wait(timeout=2 * self._poll)
                 self._gather()

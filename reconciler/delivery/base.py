@@ -550,6 +550,12 @@ def failed(reason: Reason, error: ReconcilerError) -> Report:
     return Report(complete=None, reason=reason, message=line(str(error)), turned_away=error.turned_away)
 
 
+def not_configured(cluster: str) -> Report:
+    """Return the report of a cluster of which the operator has not said how to reach it."""
+    message = line(f"delivery.clusters.{cluster} is not in the settings")
+    return Report(complete=None, reason=Reason.NOT_CONFIGURED, message=message, turned_away=True)
+
+
 def _incomplete(message: str) -> Report:
     return Report(complete=None, reason=Reason.INCOMPLETE, message=message)
 

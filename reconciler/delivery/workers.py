@@ -16,7 +16,7 @@ import structlog
 from reconciler.clock import Clock, monotonic
 from reconciler.core.actions import Action, Content, Deliver, Fence, Observe, Outcome, Reason, Report, Withdraw
 from reconciler.core.model import Key
-from reconciler.delivery.base import Delivery, answered
+from reconciler.delivery.base import Delivery, answered, not_configured
 from reconciler.redact import line
 
 LOOK_SECONDS = 1.0
@@ -56,12 +56,6 @@ def ask(action: Action, delivery: Delivery | None, content: Content | None, fenc
     if delivery is None:
         return not_configured(action.target.cluster)
     return _guarded(action, lambda: _call(action, delivery, content, fence))
-
-
-def not_configured(cluster: str) -> Report:
-    """Return the report of a cluster of which the operator has not said how to reach it."""
-    message = line(f"delivery.clusters.{cluster} is not in the settings")
-    return Report(complete=None, reason=Reason.NOT_CONFIGURED, message=message, turned_away=True)
 
 
 def _call(action: Action, delivery: Delivery, content: Content | None, fence: Fence) -> Report:
@@ -242,7 +236,7 @@ class _Member:
         return [job, *(one for one in waiting if one.told is None or self.knocks > 1)]
 
     def tries_again(self, now: float) -> None:
-        """Make due what came to nothing: what another placement has brought may be what it waits for."""
+        """Make due what came to nothing: what another placement has brought, or let go of, may be what it waits for."""
         for job in self.jobs.values():
             if job.failures:
                 job.due = now
@@ -262,7 +256,8 @@ class Workers:
     """Carries out what is wanted, a thread per busy cluster; all methods may be called from any thread.
 
     `deliveries` gives a cluster's delivery (None: not configured), `content` what an action's hash stands for, `fence`
-    the fence of an intent's `seq`; they are called from the workers' threads. `on_outcome` is told, from such a thread
+    the fence of an intent's `seq`; `may_write` raises TemporaryError where nothing may be written now, and is asked
+    before each call that writes. They are called from the workers' threads. `on_outcome` is told, from such a thread
     and with no lock held, that there is something to `take`.
     """
 
@@ -274,11 +269,12 @@ class Workers:
         clock: Clock,
         on_outcome: Callable[[], None],
         *,
+        may_write: Callable[[], None],
         look_seconds: float = LOOK_SECONDS,
         max_workers: int = MAX_WORKERS,
         jitter: _Jitter = full_jitter,
     ) -> None:
-        self._deliveries, self._content, self._fence = deliveries, content, fence
+        self._deliveries, self._content, self._fence, self._may_write = deliveries, content, fence, may_write
         self._clock, self._on_outcome = clock, on_outcome
         self._look, self._max_workers, self._jitter = look_seconds, max_workers, jitter
         self._changed = Condition()
@@ -438,6 +434,8 @@ class Workers:
 
     def _report(self, job: _Job, action: Action) -> Report:
         delivery = self._deliveries(action.target.cluster)
+        if delivery is not None and not isinstance(action, Observe):
+            self._may_write()
         if delivery is None or isinstance(action, Withdraw):
             return ask(action, delivery, None, self._fence(action.target.seq))
         if job.content is None:
@@ -453,7 +451,7 @@ class Workers:
             told = [self._tell(one, one.action, report) for one in heard]
             return any(told)
         member.lets_in()
-        was_there = job.looking
+        was_there = job.looking or job.ended
         wanted = None if isinstance(action, Withdraw) else action.hash
         job.settle(
             report,
@@ -464,7 +462,7 @@ class Workers:
             took=now - began,
             failing=member.failing,
         )
-        if job.looking and not was_there:
+        if (job.looking or job.ended) and not was_there:
             member.tries_again(now)
         return self._tell(job, action, report)
 

@@ -125,6 +125,7 @@ def make() -> Iterator[Make]:
             fence,
             Clock(),
             woken.set,
+            may_write=lambda: None,
             look_seconds=look,
             max_workers=max_workers,
             jitter=jitter,
@@ -595,6 +596,19 @@ def test_what_one_placement_has_brought_lets_the_others_try_again_at_once(make: 
     assert {one.report.reason for one in fleet.outcomes[2:]} == {Reason.AVAILABLE}
 
 
+def test_what_one_placement_lets_go_of_lets_the_others_try_again_at_once(make: Make) -> None:
+    """An object that belongs to one placement is a conflict for another."""
+    fleet = make(pause=LONG, member1=Awkward())
+    fleet.workers.want([deliver()])
+    fleet.is_told(1)
+    taking = deliver(seq=2, wanted="old", placement=OTHER)
+    fleet.workers.want([taking, deliver()])
+    fleet.is_told(2)
+    assert fleet.outcomes[-1].report.reason is Reason.CONFLICT
+    fleet.workers.want([taking, withdraw(seq=3)])
+    fleet.until(lambda: fleet.outcomes[-1].report.reason is Reason.AVAILABLE)
+
+
 class Blinks(Awkward):
     """A member that does not answer one call, once it is told to."""
 
@@ -776,7 +790,7 @@ def test_content_that_cannot_be_had_is_told_like_a_member_that_cannot(error: Exc
     def nothing(action: Deliver | Observe) -> Content:
         raise error
 
-    crew = Workers(lambda _: Awkward(), nothing, fence, Clock(), woken.set)
+    crew = Workers(lambda _: Awkward(), nothing, fence, Clock(), woken.set, may_write=lambda: None)
     crew.want([deliver()])
     assert woken.wait(LONG)
     report = crew.take()[0].report
@@ -796,7 +810,9 @@ def test_a_daemon_that_cannot_be_woken_does_not_stop_the_workers() -> None:
     member = Awkward()
     member.is_slow(looks=3)
     with capture_logs() as logs:
-        crew = Workers(lambda _: member, lambda _: OLD, fence, Clock(), wake, look_seconds=0.001)
+        crew = Workers(
+            lambda _: member, lambda _: OLD, fence, Clock(), wake, may_write=lambda: None, look_seconds=0.001
+        )
         crew.want([deliver()])
         assert called.wait(LONG)
         while not any(one.report.healthy for one in crew.take()):

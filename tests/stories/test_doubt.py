@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 from datetime import timedelta
+from math import inf
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from reconciler.commands.opening import open_fleet
 from reconciler.core.status import When
 from reconciler.daemon import anchor, derive
 from reconciler.daemon.clocks import Clocks
-from reconciler.errors import RefusedError
+from reconciler.errors import RefusedError, TemporaryError
 from reconciler.git.mirror import Mirror
 from reconciler.settings import Settings
 from tests import manifests, servers
@@ -694,3 +695,26 @@ def test_a_branch_made_anew_after_an_accepted_rewrite_is_derived_alike_by_everyb
     assert [(one.index, one.commit) for one in asking.placement().snapshots][1:] == [(1, new)]
     derived = [daemon.reconciler.derivation.view.snapshots for daemon in asking.daemons]
     assert derived[0] == derived[1]
+
+
+def test_a_removal_is_not_carried_out_by_a_daemon_that_has_lost_sight_of_the_repository(rings: World, monkeypatch):
+    """It was asked once, at its start; hours later the placement was there again, and its objects were deleted."""
+    rings.commits("runs/web-1.yaml", run("web-1"))
+    rings.passes()
+    rings.member("west").falls_silent()
+    rings.removes("placements/web.yaml")
+    rings.passes(minutes=15)
+    one, other = rings.daemons[0], rings.starts_another()
+    rings.commits("placements/web.yaml", manifests.placement())
+    monkeypatch.setattr(one.mirror, "heads", unwell)
+    other.settles()
+    rings.heals("west")
+    one.reconciler._confirmed_at = -inf  # what time does
+    one.hands.poke_all()
+    one.hands.works()
+    assert rings.value("west") == "value1"
+    monkeypatch.undo()
+
+
+def unwell(*_: object) -> None:
+    raise TemporaryError("ls-remote: no route to host")
