@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from reconciler.commands import present
-from reconciler.commands.opening import Fleet
+from reconciler.commands.opening import Fleet, seen_file
 from reconciler.core import codec
 from reconciler.core.model import Key, Problem, placement_of
 from reconciler.daemon import guards
@@ -127,7 +127,8 @@ def _of_fleet(fleet: Fleet) -> Iterator[Hold]:
         yield Hold(
             rule="StatusLost",
             message=f"branch {branch} was at {fleet.lost[:7]} and {where}: nothing is touched until it is restored, or "
-            "begun anew with `reconciler init --re-anchor`",
+            "begun anew with `reconciler init --re-anchor`. Should it be right as it is, forget that it was seen: rm "
+            f"{seen_file(fleet.source, branch)}",
             command=shlex.join(
                 ("git", "-C", str(git.directory), "push", fleet.source.push_url, f"+{fleet.lost}:refs/heads/{branch}")
             ),

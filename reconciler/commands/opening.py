@@ -101,7 +101,7 @@ def lost_status(source: Source, branch: str, status: store.Status | None) -> str
 
     A branch of a higher epoch was begun anew on purpose. What cannot be remembered is only noticed later.
     """
-    file = _cache(source) / f"seen-{branch.replace('/', '-')}"
+    file = seen_file(source, branch)
     seen, epoch = _seen(file)
     if seen and _is_lost(source, seen, epoch, status):
         return seen
@@ -110,6 +110,11 @@ def lost_status(source: Source, branch: str, status: store.Status | None) -> str
             file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             file.write_text(f"{status.commit} {status.fleet.epoch}\n", encoding="ascii")
     return ""
+
+
+def seen_file(source: Source, branch: str) -> Path:
+    """Return where is remembered at which commit the status branch was seen last."""
+    return _cache(source) / f"seen-{branch.replace('/', '-')}"
 
 
 def _seen(file: Path) -> tuple[str, int]:

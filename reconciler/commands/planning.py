@@ -131,7 +131,8 @@ def _partings(before: PlacementState, planned: Plan, view: View, read: Read) -> 
         if isinstance(event, RunSeen) and event.reverts:
             yield _rolled_back(after.runs[event.run])
         elif isinstance(event, RunWithdrawn) and event.run in before.runs and not event.rollback:
-            message = "it starts nothing new; its clusters keep what they have"
+            kept = "" if event.placement_removed else "; its clusters keep what they have"
+            message = f"it starts nothing new{kept}"
             yield Parting(outcome="Withdrawn", subject=str(after.runs[event.run].key), message=message)
     for run in before.runs.values():
         if run.end is not None and run.uid not in back and _goes(view, run.uid):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import cast
 
-from reconciler.commands.holds import Hold, held_since, holds
+from reconciler.commands.holds import Hold, held_since, hold_of, holds
 from reconciler.commands.nouns import noun_of
 from reconciler.commands.opening import Fleet
 from reconciler.commands.reading import find_run, hold_on, knowing, name_and_uid, word_for
@@ -20,6 +20,7 @@ from reconciler.core.conditions import timestamp
 from reconciler.core.model import Commit, Key, Run, placement_of
 from reconciler.core.status import ClusterFacts, End, Gate, RunStatus, StageFacts, State, When, in_words
 from reconciler.core.view import Declared
+from reconciler.delivery.base import not_configured
 
 ANYBODY_RUNS = "whoever may merge to runs/"
 ANYBODY_APPROVALS = "whoever may merge to approvals/"
@@ -57,7 +58,7 @@ def why_run(fleet: Fleet, kind: str, namespace: str, word: str) -> Answer | None
     if declared is None and run is None:
         return None
     over = run is not None and run.end is not None
-    held = () if over else while_held(fleet, hold_on(fleet, noun_of(kind), namespace, word))
+    held = while_held(fleet, hold_of(fleet, None) if over else hold_on(fleet, noun_of(kind), namespace, word))
     if declared is not None:
         changed = declared.changed.time
         found = [*_other_state(declared, run), *reasons_of_run(fleet, run, changed)] if run else unseen(fleet, declared)
@@ -364,7 +365,7 @@ def _next_try(cluster: ClusterFacts) -> str:
     match cluster.reason:
         case None | Reason.IDENTITY_CHANGED:  # which says itself what has to be done first
             return ""
-        case Reason.NOT_CONFIGURED:
+        case Reason.NOT_CONFIGURED if cluster.message == not_configured(cluster.name).message:
             return "; the settings are read when the daemon starts"
         case Reason.NOT_AVAILABLE:
             return "; it is looked at every second"

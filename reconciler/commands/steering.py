@@ -32,12 +32,12 @@ def set_state(where: Writing, name: str, namespace: str, state: str, *, message:
     broken = fleet.derivation.view.problem_of(found)
     if broken is not None:
         raise RefusedError(f"the file of run {name} is broken, correct it first: {broken}")
-    if ((document.body.get("spec") or {}).get("state") or "Run") == state:
-        say(f"spec.state of run {name} is {state} already ({_where(document)}): nothing to commit")
-        return
     if run is not None and run.end is not None:
         over = f"run {name} is over ({run.end}): its state changes nothing any more"
         raise RefusedError(f"{_where(document)}: {over}")
+    if ((document.body.get("spec") or {}).get("state") or "Run") == state:
+        say(f"spec.state of run {name} is {state} already ({_where(document)}): nothing to commit")
+        return
     text = f"{_VERBS[state]} run {name}\n" + (f"\n{message}\n" if message else "")
     commit(fleet, {document.path: _edited(fleet, found, state)}, text, dry_run=where.dry_run, to_branch=where.to_branch)
 

@@ -244,7 +244,11 @@ def gate_state(run: RunStatus, stage: StageFacts, gate: Gate, now: datetime) -> 
         return TO_COME, "not passed"
     if whole:
         since = stage.updated_at
-        return (WAITS, f"{human_duration(now - since)} of {whole}") if since is not None else (TO_COME, f"not begun, {whole}")
+        return (
+            (WAITS, f"{human_duration(now - since)} of {whole}")
+            if since is not None
+            else (TO_COME, f"not begun, {whole}")
+        )
     if gate.opened_at is None:
         return TO_COME, "not asked for yet"
     return WAITS, f"waits for {gate.request}, {human_duration(now - gate.opened_at)}"

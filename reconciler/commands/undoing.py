@@ -75,7 +75,7 @@ def _known(fleet: Fleet, name: str, namespace: str) -> tuple[RunStatus, Placemen
 
 
 def _held_before(fleet: Fleet, run: RunStatus, state: PlacementState) -> dict[str, Delivered | None]:
-    """Return by cluster what it ran before the run: of those not started what they run now, if anything."""
+    """Return by cluster what it ran before the run: of those that it has yet to start what they run now, if any."""
     members = fleet.derivation.view.clusters()
     found: dict[str, Delivered | None] = {}
     for stage in run.stages:
@@ -83,7 +83,7 @@ def _held_before(fleet: Fleet, run: RunStatus, state: PlacementState) -> dict[st
             there = is_member(members, cluster)
             if there and cluster.started_at is not None:
                 found[cluster.name] = cluster.before
-            elif there and (delivered := _delivered(state, cluster)) is not None:
+            elif there and run.end is None and (delivered := _delivered(state, cluster)) is not None:
                 found[cluster.name] = delivered
     return found
 
@@ -99,11 +99,12 @@ def _problem(run: RunStatus, state: PlacementState, found: dict[str, Delivered |
     if nothing:
         return f"{', '.join(nothing)} had nothing of {run.placement} before run {run.key.name}"
     held = {(one.placement_uid, one.index) for one in found.values() if one is not None}
+    gone = sorted(index for uid, index in held if uid != state.uid)
+    if gone:
+        return f"snapshot {gone[0]} was of an earlier placement named {run.placement}, which is gone"
     if len(held) > 1:
         return f"the clusters of run {run.key.name} had different snapshots before it: {_told(found)}"
-    uid, index = next(iter(held))
-    if uid != state.uid:
-        return f"snapshot {index} was of an earlier placement named {run.placement}, which is gone"
+    _, index = next(iter(held))
     if run.pin is not None and run.pin.snapshot_index == index:
         return f"the clusters had snapshot {index} before run {run.key.name} too, so going back changes nothing"
     return ""
@@ -120,8 +121,9 @@ def _told(found: dict[str, Delivered | None]) -> str:
 def _choices(run: RunStatus, state: PlacementState, found: dict[str, Delivered | None]) -> str:
     """Return the commands that make a run of each snapshot in question, else of each there is."""
     there = {one.index for one in state.snapshots}
-    held = {one.index for one in found.values() if one is not None} & there
-    own = run.pin.snapshot_index if run.pin is not None else len(there)
+    held = {one.index for one in found.values() if one is not None and one.placement_uid == state.uid} & there
+    is_ours = run.pin is not None and run.pin.placement_uid == state.uid
+    own = run.pin.snapshot_index if run.pin is not None and is_ours else len(there)
     wanted = sorted(held - {own} or {one for one in there if one < own})
     if not wanted:
         return "there is no older snapshot; to take all of it off the clusters, remove the placement"

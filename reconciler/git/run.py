@@ -101,8 +101,8 @@ class Url:
 def parse_url(text: str) -> Url:
     """Check a remote: a path, `file://`, `http(s)://`, `ssh://`, `git://` or `user@host:path`.
 
-    A relative path becomes absolute. Raises UsageError, naming what is wrong, for everything else: a password in
-    the URL, control characters, options in disguise, `ext::` and other transports that run programs.
+    A path becomes absolute, and the same however it is spelt. Raises UsageError, naming what is wrong, for everything
+    else: a password in the URL, control characters, options in disguise, `ext::` and what else runs programs.
     """
     if not text or text.startswith("-") or _CONTROL.search(text):
         raise _bad_url(text, "it is empty, begins with a dash or has control characters")
@@ -113,7 +113,7 @@ def parse_url(text: str) -> Url:
         return _file_url(text) if scheme[1] == "file" else _network_url(text)
     if ":" in text.split("/", 1)[0]:
         return _scp_url(text)
-    return Url(text=str(Path(text).absolute()), protocol="file")
+    return Url(text=str(Path(text).resolve()), protocol="file")
 
 
 def _file_url(text: str) -> Url:

@@ -60,6 +60,26 @@ def test_halfway_through_only_what_was_reached_counts_as_moved(two, olga):
     assert two.values() == {"canary": "value2", "east": "value2", "west": "value2"}
 
 
+def test_of_a_run_that_is_over_only_what_it_started_counts(two, olga):
+    """What a newer run wrote since, on clusters that the older one never came to, was not there before it."""
+    two.breaks("canary")
+    rolls_out(two, "r2", "value3")
+    two.heals("canary")
+    rolls_out(two, "r3", "value4")
+    assert olga("rollback", "r2", "--dry-run").out.count('resourceSnapshotIndex: "1"') == 1
+
+
+def test_an_earlier_placement_of_the_name_is_no_way_back(two, olga):
+    two.removes("placements/web.yaml", "runs/r0.yaml", "runs/r1.yaml")
+    two.passes(minutes=15)
+    two.commits("placements/web.yaml", manifests.placement())
+    rolls_out(two, "r2", "value3")
+    said = olga("rollback", "r1")
+    assert (said.code, said.err.split(";")[0]) == (
+        4, "reconciler: snapshot 0 was of an earlier placement named web, which is gone",
+    )  # fmt: skip
+
+
 def test_a_removed_run_can_be_gone_back_from(two, olga):
     two.removes("runs/r1.yaml")
     two.passes()

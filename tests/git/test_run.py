@@ -104,6 +104,16 @@ def test_a_hostile_url_is_refused_before_git_is_started(url, tmp_path):
     assert not (tmp_path / "state").exists()
 
 
+@pytest.mark.parametrize("spelt", ["fleet.git", "./fleet.git", "../{here}/fleet.git", "sub/../fleet.git", "link"])
+def test_a_path_is_the_same_however_it_is_spelt(spelt, tmp_path, monkeypatch):
+    """The mirror of another URL is made anew, and with it goes what was remembered of the status branch."""
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "fleet.git").mkdir()
+    (tmp_path / "link").symlink_to("fleet.git")
+    monkeypatch.chdir(tmp_path)
+    assert parse_url(spelt.format(here=tmp_path.name)).text == str((tmp_path / "fleet.git").resolve())
+
+
 @pytest.mark.parametrize(("text", "protocol", "user"), GOOD_URLS)
 def test_a_url_of_an_allowed_transport_is_taken_as_it_is(text, protocol, user):
     url = parse_url(text)
