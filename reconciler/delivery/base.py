@@ -120,6 +120,11 @@ def key_of(body: Body) -> Key:
     )
 
 
+def is_secret(key: Key) -> bool:
+    """Tell whether the object's values may never be told."""
+    return key.kind == "Secret" and key.group == ""
+
+
 def delivered(objects: Iterable[Body]) -> tuple[Body, ...]:
     """Return what is really written: namespaces without `spec.finalizers`, which are the member's own business."""
     return tuple(_without_finalizers(body) for body in objects)

@@ -23,7 +23,7 @@ from reconciler import effects
 from reconciler.clock import monotonic, sleep
 from reconciler.core.actions import Fence, ObjectResult, Reason
 from reconciler.core.model import Body, Key
-from reconciler.delivery.base import Delivery, FencedDelivery, Held, Inventory, differences, key_of
+from reconciler.delivery.base import Delivery, FencedDelivery, Held, Inventory, differences, is_secret, key_of
 from reconciler.documents import yaml
 from reconciler.errors import PermanentError, TemporaryError, UsageError
 from reconciler.redact import line
@@ -138,7 +138,7 @@ class DirectoryStore:
             except PermanentError as error:
                 return _refused(key, error)
             if _read(file) != data:
-                _write(file, data, str(key))
+                _write(file, data, str(key), mode=0o600 if is_secret(key) else 0o666)
         return None
 
     def _delete(self, key: Key, check_fence: Callable[[], None]) -> ObjectResult | None:
@@ -233,16 +233,16 @@ def _read(file: Path) -> bytes | None:
     return None if file.is_symlink() or not file.is_file() else file.read_bytes()
 
 
-def _write(file: Path, data: bytes, what: str) -> None:
-    effects.perform("member", f"write {what} to {file}", lambda: _replace(file, data))
+def _write(file: Path, data: bytes, what: str, *, mode: int = 0o666) -> None:
+    effects.perform("member", f"write {what} to {file}", lambda: _replace(file, data, mode))
 
 
-def _replace(file: Path, data: bytes) -> None:
+def _replace(file: Path, data: bytes, mode: int) -> None:
     """Bring the file to hold the data, all or nothing, and durably: what follows relies on it being there."""
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(_PARTIAL)  # one name for all: the lock is held, and what a crash left is used again
     partial.unlink(missing_ok=True)
-    with partial.open("xb") as stream:
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as stream:
         stream.write(data)
         stream.flush()
         os.fsync(stream.fileno())

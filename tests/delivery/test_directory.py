@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from threading import Barrier, Thread
@@ -474,3 +475,12 @@ def test_a_secret_that_differs_is_named_by_its_fields_and_never_by_its_values(tm
 def test_a_name_that_cannot_be_a_file_is_refused_whatever_the_rule_for_strangers(tmp_path: Path) -> None:
     report = delivered_if_equal(tmp_path, named("a/b"))
     assert (report.reason, report.complete) == (Reason.REFUSED, None)
+
+
+def test_the_file_of_a_secret_is_its_owner_s_alone(tmp_path: Path) -> None:
+    member = open_delivery("member1", {"type": "directory", "root": str(tmp_path), "create": True})
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s", "namespace": "app"}}
+    member.deliver(WEB, content("secret", secret, config_map("shared")), fence(1))
+    modes = {file.name: stat.S_IMODE(file.stat().st_mode) & 0o077 for file in tmp_path.rglob("*.yaml")}
+    assert modes["s.yaml"] == 0
+    assert modes["shared.yaml"] != 0

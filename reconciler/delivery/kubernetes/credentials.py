@@ -124,6 +124,9 @@ def _refuse(where: str, chosen: Mapping[str, Any], settings: MemberSettings) -> 
     for found, allowed, what, setting in rules:
         if found and not allowed:
             raise UsageError(f"{where} {what}; nothing was done. If that is meant, set {setting}: true for the cluster")
+    proxy = urlsplit(str(cluster.get("proxy-url") or ""))
+    if proxy.scheme not in ("", "http", "https") or proxy.username or proxy.password:
+        raise UsageError(f"{where}: proxy-url has to be an http or https address, without a user or a password")
 
 
 _INSECURE_PROVIDER = "insecureAllowAuthProvider"
@@ -205,8 +208,8 @@ def _credentials(where: str, chosen: dict[str, Any], folder: Path, seconds: floa
 
 
 def _token(user: Mapping[str, Any], folder: Path) -> str:
-    if "token" in user:
-        token = str(user["token"] or "")
+    if user.get("token"):
+        token = str(user["token"])
     elif user.get("tokenFile"):
         token = (folder / str(user["tokenFile"])).read_text(encoding="utf-8")
     else:

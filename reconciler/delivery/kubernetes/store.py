@@ -16,7 +16,7 @@ from reconciler import effects
 from reconciler.clock import monotonic, sleep
 from reconciler.core.actions import ApplyOptions, ObjectResult, Reason
 from reconciler.core.model import Body, Key
-from reconciler.delivery.base import FENCE_TRUST_SECONDS, Held, Inventory, Strange, claims, key_of, not_ours
+from reconciler.delivery.base import FENCE_TRUST_SECONDS, Held, Inventory, Strange, claims, is_secret, key_of, not_ours
 from reconciler.delivery.health import health
 from reconciler.delivery.kubernetes import fields, inventories, manifests, names
 from reconciler.delivery.kubernetes.api import Api, encoded, failure
@@ -29,7 +29,6 @@ from reconciler.delivery.kubernetes.unwell import (
     Status,
     Unauthorized,
     Unwell,
-    is_secret,
     result_of,
     unwell,
 )

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from reconciler.core.actions import ObjectResult, Reason
 from reconciler.core.model import Key
-from reconciler.delivery.base import Halt
+from reconciler.delivery.base import Halt, is_secret
 from reconciler.errors import ReconcilerError
 from reconciler.redact import line
 
@@ -166,11 +166,6 @@ def result_of(key: Key, reason: Reason, error: Exception) -> ObjectResult:
     """Return what is told of an object: whoever shows a result names the object, so the text does not begin with it."""
     text = str(error).removeprefix(f"{key}: ").removeprefix(f"{key} ")
     return ObjectResult(object=line(str(key)), reason=reason, message=line(text))
-
-
-def is_secret(key: Key) -> bool:
-    """Tell whether the object's values may never be told."""
-    return key.kind == "Secret" and key.group == ""
 
 
 def _mapping(data: bytes) -> Mapping[str, Any]:

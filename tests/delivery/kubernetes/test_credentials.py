@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from reconciler.delivery.kubernetes import credentials
+from reconciler.delivery.kubernetes import settings as settings_room
 from reconciler.delivery.kubernetes.connection import Connection
-from reconciler.delivery.kubernetes.settings import MemberSettings
+from reconciler.delivery.kubernetes.settings import MemberSettings, read
 from reconciler.delivery.kubernetes.unwell import Unauthorized
 from reconciler.errors import TemporaryError, UsageError
 from tests.controlplane.certificates import Authority, Certificate
@@ -289,3 +290,27 @@ def test_whom_we_cannot_act_as_as_it_is_meant_is_refused(tmp_path: Path, authori
     """Left out silently, the rights of the token would be used instead."""
     with pytest.raises(UsageError, match=said):
         load(tmp_path, authority, {"token": "t", **user})
+
+
+@pytest.mark.parametrize("proxy", ["http://user:word@proxy:3128", "socks5://proxy:1080"])
+def test_a_proxy_that_cannot_be_used_as_it_is_meant_is_refused(tmp_path: Path, proxy: str):
+    cluster = {"server": "https://a", "proxy-url": proxy}
+    document = {
+        "clusters": [{"name": "a", "cluster": cluster}],
+        "users": [{"name": "a", "user": {"token": "", "tokenFile": "token"}}],
+        "contexts": [{"name": "a", "context": {"cluster": "a", "user": "a"}}],
+        "current-context": "a",
+    }
+    (tmp_path / "kubeconfig").write_text(json.dumps(document))
+    (tmp_path / "token").write_text("of the file")
+    settings = {"kubeconfig": str(tmp_path / "kubeconfig"), "insecureAllowProxy": True}
+    with pytest.raises(UsageError, match="proxy-url has to be an http or https address, without a user or a password"):
+        credentials.load(read("a", settings))
+    cluster["proxy-url"] = "http://proxy:3128"
+    (tmp_path / "kubeconfig").write_text(json.dumps(document))
+    assert credentials.load(read("a", settings)).headers == {"Authorization": "Bearer of the file"}
+
+
+def test_every_setting_of_a_member_is_in_the_readme():
+    text = Path(__file__).parents[3].joinpath("README.md").read_text(encoding="utf-8")
+    assert [name for name in settings_room._SETTINGS if f"`{name}`" not in text] == []
