@@ -186,12 +186,8 @@ class Awkward:
 
     # -- as a `Delivery`
 
-    def deliver(self, placement: Key, content: Content, fence: Fence, *, allow_co_ownership: bool = False) -> Report:
-        deliver = self._delivery.deliver
-        return self._asked(
-            f"deliver {content.hash}",
-            lambda: deliver(placement, content, fence, allow_co_ownership=allow_co_ownership),
-        )
+    def deliver(self, placement: Key, content: Content, fence: Fence) -> Report:
+        return self._asked(f"deliver {content.hash}", lambda: self._delivery.deliver(placement, content, fence))
 
     def observe(self, placement: Key, content: Content, fence: Fence) -> Report:
         return self._asked(f"observe {content.hash}", lambda: self._delivery.observe(placement, content, fence))

@@ -15,15 +15,10 @@ _RESULTS = 100
 """How many objects of a cluster are told apart, as upstream."""
 
 
-def absorb(state: PlacementState, outcomes: Iterable[Outcome], now: datetime) -> tuple[Event, ...]:
-    """Return the events that the outcomes amount to: what changes a fact; an answer to no open intent is dropped."""
-    return absorbed(state, outcomes, now)[1]
-
-
-def absorbed(
+def absorb(
     state: PlacementState, outcomes: Iterable[Outcome], now: datetime
 ) -> tuple[PlacementState, tuple[Event, ...]]:
-    """Return the state after the outcomes, and the events that they amount to, as `absorb` does."""
+    """Return the state after the outcomes, and their events; an answer to no open intent is dropped."""
     events = []
     for outcome in outcomes:
         event = _heard(state, outcome, now)

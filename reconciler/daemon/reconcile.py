@@ -24,7 +24,7 @@ from reconciler.core.actions import (
     Target,
     Withdraw,
 )
-from reconciler.core.answers import absorbed
+from reconciler.core.answers import absorb
 from reconciler.core.archive import archive
 from reconciler.core.clearing import withdrawal
 from reconciler.core.draft import Declarations, Waiting
@@ -490,7 +490,7 @@ def _plan(
     state: PlacementState, declared: Declarations, outcomes: tuple[Outcome, ...], now: datetime
 ) -> tuple[Plan, tuple[Event, ...]]:
     """Absorb, plan, and let go of the runs that are over."""
-    folded, heard = absorbed(state, outcomes, now)
+    folded, heard = absorb(state, outcomes, now)
     planned = plan(folded, declared, now)
     left = archive(state, planned.state, declared.view.removals, now)
     recheck_at = now if left.is_more else planned.recheck_at
@@ -501,7 +501,7 @@ def _closed(
     state: PlacementState, outcomes: tuple[Outcome, ...], now: datetime, last: Plan
 ) -> tuple[Plan, tuple[Event, ...]]:
     """Absorb alone, as when the service ends: nothing new is begun, and what waited still waits."""
-    folded, heard = absorbed(state, outcomes, now)
+    folded, heard = absorb(state, outcomes, now)
     return Plan(state=folded, waiting_for=last.waiting_for), heard
 
 

@@ -44,7 +44,7 @@ _WORST_FIRST = {
 class Delivery(Protocol):
     """One member cluster, as the workers see it. Whatever is wrong with it is a `Report`, told per object."""
 
-    def deliver(self, placement: Key, content: Content, fence: Fence, *, allow_co_ownership: bool = False) -> Report:
+    def deliver(self, placement: Key, content: Content, fence: Fence) -> Report:
         """Bring the content to the member and prune what left; doing it again changes nothing."""
 
     def observe(self, placement: Key, content: Content, fence: Fence) -> Report:
@@ -317,11 +317,10 @@ class FencedDelivery:
         self._store = store
         self._unlisted: Unlisted = {} if unlisted is None else unlisted
 
-    def deliver(self, placement: Key, content: Content, fence: Fence, *, allow_co_ownership: bool = False) -> Report:
+    def deliver(self, placement: Key, content: Content, fence: Fence) -> Report:
         """Bring the content to the member and prune what left; a repeated delivery writes nothing."""
         content = replace(content, objects=delivered(content.objects))
-        shared = allow_co_ownership or content.options.allow_co_ownership
-        return answered(lambda: self._deliver(placement, content, fence, allow_co_ownership=shared))
+        return answered(lambda: self._deliver(placement, content, fence))
 
     def observe(self, placement: Key, content: Content, fence: Fence) -> Report:
         """Look whether the content is there, object by object, under this fence, and healthy."""
@@ -348,7 +347,7 @@ class FencedDelivery:
         fences = (one.fence for one in self._store.inventories().values())
         return max((fence.epoch for fence in fences if fence.repository == repository), default=0)
 
-    def _deliver(self, placement: Key, content: Content, fence: Fence, *, allow_co_ownership: bool) -> Report:
+    def _deliver(self, placement: Key, content: Content, fence: Fence) -> Report:
         if not content.objects:
             raise PermanentError(f"{placement} has no objects to deliver; an empty content is never delivered")
         found = self._store.read_inventory(placement)
@@ -357,7 +356,7 @@ class FencedDelivery:
         if (settled := self._settled(placement, found, content, fence)) is not None:
             return settled
         others = claims(placement, self._store.inventories())
-        conflicts = {} if allow_co_ownership else _conflicts(placement, content, others)
+        conflicts = {} if content.options.allow_co_ownership else _conflicts(placement, content, others)
         conflicts |= self._not_taken_over(found.inventory, content, others)
         ours = tuple(body for body in content.objects if key_of(body) not in conflicts)
         check = FenceCheck(self._store, placement, fence)

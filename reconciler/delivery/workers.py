@@ -8,7 +8,6 @@ is the plan's business; what happens on a member is the backend's.
 import random
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from threading import Condition, Thread
 
 import structlog
@@ -41,18 +40,11 @@ _log = structlog.get_logger(__name__)
 # -- one action ------------------------------------------------------------------------------------------------------
 
 
-def carry_out(
-    action: Action, delivery: Delivery | None, content: Content | None, fence: Fence, now: datetime
-) -> Outcome:
-    """Carry out one action, once, and return its outcome; no error leaves it.
+def ask(action: Action, delivery: Delivery | None, content: Content | None, fence: Fence) -> Report:
+    """Carry out one action, once, and return what the member said, or what its error amounts to; none leaves it.
 
     `delivery` None: the operator did not configure the cluster. `content` None is right for a Withdraw only.
     """
-    return Outcome(target=action.target, report=ask(action, delivery, content, fence), observed_at=now)
-
-
-def ask(action: Action, delivery: Delivery | None, content: Content | None, fence: Fence) -> Report:
-    """Carry out one action, once, and return what the member said, or what its error amounts to."""
     if delivery is None:
         return not_configured(action.target.cluster)
     return _guarded(action, lambda: _call(action, delivery, content, fence))

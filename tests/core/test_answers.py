@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from reconciler.core.actions import ObjectResult, Outcome, Reason, Report, Target
-from reconciler.core.answers import absorb, absorbed
+from reconciler.core.answers import absorb
 from reconciler.delivery.base import report_of
 from tests.core import logs
 from tests.core.logs import HASH, NOW, UID
@@ -25,7 +25,7 @@ ARRIVED = said(Reason.NOT_AVAILABLE, HASH)
 
 @pytest.mark.parametrize("reason", list(Reason))
 def test_what_arrived_stays_known_until_somebody_looks_and_says_otherwise(reason: Reason):
-    state, events = absorbed(FLYING, [ARRIVED, said(reason)], NOW)
+    state, events = absorb(FLYING, [ARRIVED, said(reason)], NOW)
     record = state.records["member2"]
     assert (len(events), record.reason) == (2, reason)
     assert (record.complete_at is not None) == (reason in BLIND)
@@ -34,7 +34,7 @@ def test_what_arrived_stays_known_until_somebody_looks_and_says_otherwise(reason
 
 @pytest.mark.parametrize("reason", sorted(BLIND))
 def test_what_did_not_arrive_is_not_made_complete_by_silence(reason: Reason):
-    state, _ = absorbed(FLYING, [ARRIVED, said(Reason.INCOMPLETE), said(reason)], NOW)
+    state, _ = absorb(FLYING, [ARRIVED, said(Reason.INCOMPLETE), said(reason)], NOW)
     assert state.records["member2"].complete_at is None
 
 
@@ -43,13 +43,13 @@ def test_what_did_not_arrive_is_not_made_complete_by_silence(reason: Reason):
 def test_what_is_missing_is_known_though_another_object_cannot_be_looked_at(unseen: Reason, other: Reason):
     reasons = {"Widget web/a": unseen, "ConfigMap web/b": other}
     report = report_of(HASH, [ObjectResult(object=name, reason=reason) for name, reason in reasons.items()])
-    state, _ = absorbed(FLYING, [ARRIVED, replace(ARRIVED, report=report)], NOW)
+    state, _ = absorb(FLYING, [ARRIVED, replace(ARRIVED, report=report)], NOW)
     assert (state.records["member2"].complete_at is None) == (other is Reason.INCOMPLETE)
 
 
 def test_what_stays_the_same_is_told_once():
-    state, _ = absorbed(FLYING, [ARRIVED, said(Reason.UNREACHABLE)], NOW)
-    assert absorb(state, [said(Reason.UNREACHABLE)], NOW) == ()
+    state, _ = absorb(FLYING, [ARRIVED, said(Reason.UNREACHABLE)], NOW)
+    assert absorb(state, [said(Reason.UNREACHABLE)], NOW) == (state, ())
 
 
 def test_other_words_are_told_and_the_trouble_is_as_old_as_before():
@@ -59,8 +59,8 @@ def test_other_words_are_told_and_the_trouble_is_as_old_as_before():
         result = ObjectResult(object="Deployment web/app", reason=Reason.NOT_AVAILABLE, message=message)
         return replace(ARRIVED, report=report_of(HASH, [result]))
 
-    log = logs.Log(state=absorbed(FLYING, [lacks("unseen")], NOW)[0])
-    state, events = absorbed(log.state, [lacks("0 of 3 pods fit")], log.later(30).now)
+    log = logs.Log(state=absorb(FLYING, [lacks("unseen")], NOW)[0])
+    state, events = absorb(log.state, [lacks("0 of 3 pods fit")], log.later(30).now)
     [(_, cluster)] = state.runs[UID].in_flight_on("member2")
     assert len(events) == 1
     assert (cluster.message, cluster.results[0].message) == ("0 of 3 pods fit", "0 of 3 pods fit")
@@ -68,15 +68,15 @@ def test_other_words_are_told_and_the_trouble_is_as_old_as_before():
 
 
 def test_another_trouble_is_as_old_as_its_first_report():
-    log = logs.Log(state=absorbed(FLYING, [ARRIVED], NOW)[0])
+    log = logs.Log(state=absorb(FLYING, [ARRIVED], NOW)[0])
     later = log.later(30).now
-    [(_, cluster)] = absorbed(log.state, [said(Reason.UNREACHABLE)], later)[0].runs[UID].in_flight_on("member2")
+    [(_, cluster)] = absorb(log.state, [said(Reason.UNREACHABLE)], later)[0].runs[UID].in_flight_on("member2")
     assert cluster.heard_at == later
 
 
 def test_a_member_that_is_back_is_complete_since_it_first_was():
-    log = logs.Log(state=absorbed(FLYING, [ARRIVED], NOW)[0])
+    log = logs.Log(state=absorb(FLYING, [ARRIVED], NOW)[0])
     later = log.later(60).now
-    state, _ = absorbed(log.state, [said(Reason.UNREACHABLE), said(Reason.AVAILABLE, HASH)], later)
+    state, _ = absorb(log.state, [said(Reason.UNREACHABLE), said(Reason.AVAILABLE, HASH)], later)
     record = state.records["member2"]
     assert (record.complete_at, record.available_at) == (NOW, later)

@@ -38,6 +38,10 @@ def keys(one: Content) -> tuple[Key, ...]:
     return tuple(key_of(body) for body in one.objects)
 
 
+def co_owned(one: Content) -> Content:
+    return replace(one, options=replace(one.options, allow_co_ownership=True))
+
+
 # -- the usual course
 
 
@@ -175,7 +179,7 @@ def test_what_was_let_go_of_is_taken_over_as_the_rule_says(bench: Bench) -> None
 def test_letting_go_leaves_a_shared_object_to_the_other_placement(bench: Bench) -> None:
     shared = content("shared", config_map("shared"))
     bench.delivery.deliver(WEB, shared, fence(1))
-    bench.delivery.deliver(OTHER, shared, fence(1), allow_co_ownership=True)
+    bench.delivery.deliver(OTHER, co_owned(shared), fence(1))
     assert bench.delivery.withdraw(WEB, fence(2), keep=True) == WITHDRAWN
     assert bench.delivery.observe(OTHER, shared, fence(1)) == Report(complete="shared", reason=Reason.AVAILABLE)
     assert bench.delivery.withdraw(OTHER, fence(2)) == WITHDRAWN
@@ -507,7 +511,7 @@ def test_nothing_is_pruned_while_an_object_is_in_conflict(bench: Bench) -> None:
 def test_where_co_ownership_is_allowed_an_object_stays_until_its_last_owner_leaves(bench: Bench) -> None:
     shared = content("shared", config_map("shared"))
     bench.delivery.deliver(OTHER, shared, fence(1))
-    report = bench.delivery.deliver(WEB, shared, fence(1), allow_co_ownership=True)
+    report = bench.delivery.deliver(WEB, co_owned(shared), fence(1))
     assert report == Report(complete="shared", reason=Reason.AVAILABLE)
     bench.delivery.withdraw(OTHER, fence(2))
     assert bench.objects() == held_by(shared)
@@ -519,7 +523,7 @@ def test_what_a_co_owner_has_written_otherwise_is_not_there_completely(bench: Be
     wanted = content("web", config_map("shared", "1"))
     assert bench.delivery.deliver(WEB, wanted, fence(1)).reason is Reason.AVAILABLE
     other = content("other", config_map("shared", "2"))
-    assert bench.delivery.deliver(OTHER, other, fence(1), allow_co_ownership=True).reason is Reason.AVAILABLE
+    assert bench.delivery.deliver(OTHER, co_owned(other), fence(1)).reason is Reason.AVAILABLE
     report = bench.delivery.observe(WEB, wanted, fence(1))
     assert (report.complete, report.reason) == (None, Reason.INCOMPLETE)
     assert bench.delivery.observe(OTHER, other, fence(1)).complete == "other"
@@ -528,7 +532,7 @@ def test_what_a_co_owner_has_written_otherwise_is_not_there_completely(bench: Be
 def test_a_co_owned_object_that_leaves_one_content_stays_for_the_other(bench: Bench) -> None:
     shared = content("shared", config_map("shared"))
     bench.delivery.deliver(OTHER, shared, fence(1))
-    bench.delivery.deliver(WEB, shared, fence(1), allow_co_ownership=True)
+    bench.delivery.deliver(WEB, co_owned(shared), fence(1))
     mine = content("mine", config_map("mine"))
     assert bench.delivery.deliver(WEB, mine, fence(2)).reason is Reason.AVAILABLE
     assert bench.objects() == held_by(shared, mine)

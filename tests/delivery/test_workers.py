@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC
 from threading import Event, Lock, Thread
 from typing import Any
 
@@ -27,7 +27,7 @@ from reconciler.core.actions import (
 from reconciler.core.model import Key
 from reconciler.delivery import workers
 from reconciler.delivery.base import Delivery, report_of
-from reconciler.delivery.workers import Workers, carry_out, full_jitter, pause, pause_ceiling
+from reconciler.delivery.workers import Workers, ask, full_jitter, pause, pause_ceiling
 from reconciler.errors import PermanentError, TemporaryError
 from tests.awkward import Awkward, turned_away
 from tests.delivery.benches import NEW, OLD, OTHER, WEB, config_map, content, fence, held_by
@@ -63,7 +63,7 @@ class Held(Awkward):
         self.inside, self.most_inside = 0, 0
         self._count = Lock()
 
-    def deliver(self, placement: Key, content: Content, fence: Fence, *, allow_co_ownership: bool = False) -> Report:
+    def deliver(self, placement: Key, content: Content, fence: Fence) -> Report:
         with self._count:
             self.inside += 1
             self.most_inside = max(self.most_inside, self.inside)
@@ -71,7 +71,7 @@ class Held(Awkward):
         assert self.door.wait(LONG)
         with self._count:
             self.inside -= 1
-        return super().deliver(placement, content, fence, allow_co_ownership=allow_co_ownership)
+        return super().deliver(placement, content, fence)
 
 
 @dataclass
@@ -576,13 +576,13 @@ def test_once_one_job_is_let_in_all_go(make: Make) -> None:
 class Needs(Awkward):
     """A member that refuses all placements but one until that one is there, as for want of its namespace."""
 
-    def deliver(self, placement: Key, content: Content, fence: Fence, *, allow_co_ownership: bool = False) -> Report:
+    def deliver(self, placement: Key, content: Content, fence: Fence) -> Report:
         if placement != WEB and not self.objects:
             self.calls.append("refused")
             return report_of(
                 None, [ObjectResult(object="x", reason=Reason.REFUSED, message="its namespace is missing")]
             )
-        return super().deliver(placement, content, fence, allow_co_ownership=allow_co_ownership)
+        return super().deliver(placement, content, fence)
 
 
 def test_what_one_placement_has_brought_lets_the_others_try_again_at_once(make: Make) -> None:
@@ -637,10 +637,10 @@ def test_one_answer_that_is_lost_is_said_of_one_job_alone(make: Make) -> None:
 class OneIsUnwell(Awkward):
     """A member on which one placement gets no answer, as where a webhook hangs, and all others do."""
 
-    def deliver(self, placement: Key, content: Content, fence: Fence, *, allow_co_ownership: bool = False) -> Report:
+    def deliver(self, placement: Key, content: Content, fence: Fence) -> Report:
         if placement == OTHER:
             raise TemporaryError("no answer to a write")
-        return super().deliver(placement, content, fence, allow_co_ownership=allow_co_ownership)
+        return super().deliver(placement, content, fence)
 
 
 def test_what_is_wrong_with_one_placement_is_said_of_no_other(make: Make) -> None:
@@ -689,11 +689,11 @@ class BlackHole(Held):
         super().__init__()
         self._silence = silence
 
-    def deliver(self, placement: Key, content: Content, fence: Fence, *, allow_co_ownership: bool = False) -> Report:
+    def deliver(self, placement: Key, content: Content, fence: Fence) -> Report:
         if not self.calls:
             self.calls.append("no answer")
             raise self._silence
-        return super().deliver(placement, content, fence, allow_co_ownership=allow_co_ownership)
+        return super().deliver(placement, content, fence)
 
 
 def inside(holes: dict[str, BlackHole]) -> int:
@@ -907,9 +907,6 @@ def test_closing_before_anything_was_wanted_is_done_at_once(make: Make) -> None:
 # -- without threads
 
 
-NOW = datetime(2025, 1, 1, tzinfo=UTC)
-
-
 @pytest.mark.parametrize(
     ("action", "report"),
     [
@@ -918,24 +915,23 @@ NOW = datetime(2025, 1, 1, tzinfo=UTC)
         (withdraw(seq=2), Report(complete=None, reason=Reason.WITHDRAWN)),
     ],
 )
-def test_an_action_is_carried_out_once_and_answers_its_own_intent(action: Action, report: Report) -> None:
+def test_an_action_is_carried_out_once(action: Action, report: Report) -> None:
     member = Awkward()
     member.deliver(WEB, OLD, fence(1))
-    outcome = carry_out(action, member, OLD, fence(action.target.seq), NOW)
-    assert outcome == Outcome(target=action.target, report=report, observed_at=NOW)
+    assert ask(action, member, OLD, fence(action.target.seq)) == report
 
 
 def test_a_withdrawal_that_keeps_the_objects_deletes_none() -> None:
     member = Awkward()
     member.deliver(WEB, OLD, fence(1))
-    outcome = carry_out(replace(withdraw(seq=2), keep=True), member, None, fence(2), NOW)
-    assert outcome.report == Report(complete=None, reason=Reason.WITHDRAWN)
+    report = ask(replace(withdraw(seq=2), keep=True), member, None, fence(2))
+    assert report == Report(complete=None, reason=Reason.WITHDRAWN)
     assert member.objects == held_by(OLD)
 
 
 def test_carrying_out_raises_nothing_whatever_the_member_does() -> None:
     silent = Awkward()
     silent.falls_silent()
-    assert carry_out(deliver(), silent, OLD, fence(1), NOW).report.reason is Reason.UNREACHABLE
-    assert carry_out(deliver(), Broken(), OLD, fence(1), NOW).report.reason is Reason.UNREACHABLE
-    assert carry_out(deliver(), None, OLD, fence(1), NOW).report.reason is Reason.NOT_CONFIGURED
+    assert ask(deliver(), silent, OLD, fence(1)).reason is Reason.UNREACHABLE
+    assert ask(deliver(), Broken(), OLD, fence(1)).reason is Reason.UNREACHABLE
+    assert ask(deliver(), None, OLD, fence(1)).reason is Reason.NOT_CONFIGURED

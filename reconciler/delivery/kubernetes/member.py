@@ -34,10 +34,8 @@ class KubernetesDelivery:
         self._identity = _Identity(settings, self._store.api)
         self._unlisted: Unlisted = {}
 
-    def deliver(self, placement: Key, content: Content, fence: Fence, *, allow_co_ownership: bool = False) -> Report:
+    def deliver(self, placement: Key, content: Content, fence: Fence) -> Report:
         """Bring the content to the member and prune what left; a repeated delivery writes nothing."""
-        if allow_co_ownership:
-            content = replace(content, options=replace(content.options, allow_co_ownership=True))
 
         def call() -> Report:
             parents = self._identify_beside(self._store.parents)
