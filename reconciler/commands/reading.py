@@ -11,7 +11,7 @@ from reconciler.commands import FAILED, present
 from reconciler.commands.holds import Hold, hold_of_run, holds, warn_of_holds
 from reconciler.commands.nouns import DEFAULT_NAMESPACE, NOUNS, Item, Noun, noun_of
 from reconciler.commands.objects import items, lost_runs
-from reconciler.commands.opening import Fleet, lost_status, open_fleet
+from reconciler.commands.opening import Fleet, configure_log, lost_status, open_fleet
 from reconciler.commands.options import Asking, Reading
 from reconciler.core.model import Run, parse_duration
 from reconciler.core.status import RunStatus
@@ -45,6 +45,8 @@ def asking(where: Asking, nouns: Iterable[Noun]) -> tuple[Settings | None, Readi
     if silent or not any(noun.kind == "MemberCluster" for noun in nouns):
         return None, Reading(**given, offline=where.offline)
     from reconciler.commands.members import settings_of  # noqa: PLC0415 - only who asks members pays for it
+
+    configure_log()
 
     settings = settings_of(where.settings_file, where.members, given)
     place = Reading(

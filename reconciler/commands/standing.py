@@ -23,6 +23,7 @@ from reconciler.commands.reasons import (
 from reconciler.core.approvals import names_of
 from reconciler.core.clearing import is_abandoned, word_for
 from reconciler.core.conditions import approval_kind
+from reconciler.core.initialization import unread
 from reconciler.core.model import PLACEMENT_GROUP, Approval, Key
 from reconciler.core.reverts import reverted_ids
 from reconciler.core.status import Gate, PlacementState, Record, RunStatus, Snapshot, StageFacts, in_words
@@ -172,6 +173,10 @@ def _refused(fleet: Fleet, declared: Declared) -> list[Because]:
 
 def _placement(fleet: Fleet, declared: Declared, state: PlacementState | None) -> Iterator[Because]:
     snapshots = fleet.derivation.view.snapshots.get(declared.uid, [])
+    why = unread(fleet.derivation.view, declared)
+    if why:
+        message = f"no run of its newest content can be initialized: {why}"
+        yield Because(message=message, who="whoever may merge to resources/", command="reconciler validate")
     if not snapshots:
         yield Because(
             message="it selects nothing that is in resources/, so there is no snapshot", who="whoever may merge there"

@@ -159,13 +159,18 @@ def _snapshot_of(view: View, run: Run, found: Declared) -> Snapshot | None:
 
 def _check_unread(view: View, found: Declared) -> None:
     """Refuse the newest content while a file is broken that may belong to it: nobody reviewed it without."""
+    if why := unread(view, found):
+        raise InitializationError(f"{INVALID}InputBroken: {why}")
+
+
+def unread(view: View, found: Declared) -> str:
+    """Say which broken file may hold what a placement selects; empty for none."""
     placement, selection = cast("Placement", found.value), view.selections.get(found.uid)
     for path in sorted(view.named):
         if may_select(placement, selection, view.named[path]):
-            problem = view.broken[path][0]
             what = "file that cannot be read may hold" if view.named[path] is None else "broken file names"
-            message = f"InputBroken: a {what} what placement {found.key.name} selects: {problem}"
-            raise InitializationError(INVALID + message)
+            return f"a {what} what placement {found.key.name} selects: {view.broken[path][0]}"
+    return ""
 
 
 def _no_snapshot(declared: Declared, run: Run, found: Declared, commit: Commit) -> InitializationError:

@@ -523,6 +523,16 @@ def test_a_removed_placement_says_what_becomes_of_what_it_placed(rings, olga):
     assert "chooses it" not in told(olga, "cluster", "east")
 
 
+def test_a_broken_file_that_may_hold_what_a_placement_selects_is_named(rings, olga):
+    rolls_out(rings, "r1")
+    rings.commits("resources/app/more.yaml", "kind: Namespace\nmetadata: {name: app\n")
+    rings.passes()
+    said = told(olga, "crp", "web")
+    assert "No run of its newest content can be initialized: a broken file names what placement web selects: " in said
+    assert "resources/app/more.yaml:" in said
+    assert "  next: reconciler validate\n" in said
+
+
 def test_an_abandoned_placement_says_until_when_its_objects_are_its_own(rings, olga):
     rolls_out(rings, "r1")
     abandoning = {"type": "External", "deleteStrategy": {"propagationPolicy": "Abandon"}}

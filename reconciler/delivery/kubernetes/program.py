@@ -11,10 +11,15 @@ import signal
 import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any, Protocol
+
+import structlog
 
 from reconciler.errors import TemporaryError, UsageError
 from reconciler.redact import line
+
+_log = structlog.get_logger(__name__)
 
 _CONFIGURATION = "client.authentication.k8s.io/exec"
 
@@ -32,8 +37,8 @@ class Provider(Protocol):
 def status_of(where: str, provider: Provider, seconds: float) -> Mapping[str, Any]:
     """Return the `status` of the `ExecCredential` that the program prints.
 
-    Raises:  TemporaryError when it does not end in time (it is killed then, with all that it started in its process
-             group), UsageError when it fails or prints something else, OSError when it cannot be started.
+    Raises:  TemporaryError when it fails, or does not end in time (it is killed then, with all that it started in its
+             process group), UsageError when it prints something else, OSError when it cannot be started.
     """
     name = line(str(provider.args[0]), 200)
     if not all(isinstance(one, str) for one in (*provider.args, *provider.env.values())):
@@ -45,8 +50,15 @@ def status_of(where: str, provider: Provider, seconds: float) -> Mapping[str, An
             f"{where}: program {name} (exec) did not end within {seconds:g} s (timeoutSeconds) and was killed"
         ) from error
     if code != 0:
-        raise UsageError(f"{where}: program {name} (exec) ended with {code}. {line(said.strip())}".rstrip(" ."))
+        _say(name, code, line(said.strip()))
+        raise TemporaryError(f"{where}: program {name} (exec) ended with {code}; what it said is in the log alone")
     return _status(f"{where}: program {name} (exec)", printed, provider.api_version)
+
+
+@lru_cache(maxsize=256)
+def _say(program: str, status: int, said: str) -> None:
+    """Log what a program said, once for the same; it may be a secret, and errors of ours reach the status branch."""
+    _log.warning("a program gave no credentials", program=program, status=status, said=said)
 
 
 def _run(provider: Provider, seconds: float) -> tuple[int, str, str]:
