@@ -17,7 +17,7 @@ from reconciler.core.events import (
     RunWithdrawn,
 )
 from reconciler.core.model import Key
-from reconciler.core.status import FORMAT, PlacementState, RunStatus
+from reconciler.core.status import FORMAT, PlacementState, RunStatus, done_and_skipped
 from reconciler.status_branch.dashboard import name_of, state_of
 
 
@@ -67,8 +67,9 @@ def _more(found: Sized) -> str:
 def _words(run: RunStatus) -> str:
     stage = run.stage.name if run.stage is not None else ""
     state = state_of(run)
-    if state == "Progressing" and stage:
-        return f"updating stage {stage}"
+    if state == "Progressing" and run.stage is not None:
+        done, _ = done_and_skipped(run.stage.clusters)
+        return f"updating stage {stage}, {done} of {len(run.stage.clusters)}"
     if state.startswith("Waiting") and stage:
         return f"stage {stage} waiting for {state.removeprefix('Waiting: ')}"
     return {"InitializationFailed": "initialization failed", "NotStarted": "not started"}.get(state, state.lower())
