@@ -62,7 +62,7 @@ class Connection:
         self._loads = 0
         self._load_error: UsageError | TemporaryError | None = None
         self._pace = Pace(qps=settings.qps, burst=settings.burst)
-        self._not_before = self._pause = 0.0
+        self._not_before, self._why_paused = 0.0, ""
         self._turned_away = 0
         self._heard: tuple[datetime, float] | None = None
         self._who = _Who()
@@ -198,7 +198,7 @@ class Connection:
         access, pool = way
         seconds = self._settings.timeout_seconds
         self._check_place(access)
-        self._keep_the_pause(access)
+        self._keep_the_pause()
         self._pace.wait(seconds)
         connect = min(seconds, connect_seconds(self._turned_away))
         headers = {**headers, **access.headers}
@@ -239,11 +239,10 @@ class Connection:
             return f"its certificate is not trusted; the authority is that of {self._settings.kubeconfig}: {said}"
         return f"TLS failed: {said}" if isinstance(cause, ssl.SSLError) else said
 
-    def _keep_the_pause(self, access: Access) -> None:
+    def _keep_the_pause(self) -> None:
         left = self._not_before - monotonic()
         if left > 0:
-            message = f"{access.server} asked for a pause of {_duration(self._pause)}, which is not over"
-            raise TemporaryError(message, pause_seconds=left)
+            raise TemporaryError(self._why_paused, pause_seconds=left)  # in the same words, as nothing new was heard
 
     def _note_a_pause(self, access: Access, answer: Answer) -> None:
         pause = _pause_of(answer)
@@ -252,12 +251,11 @@ class Connection:
         )
         if not is_busy and not (pause and answer.status in _TROUBLE):
             return
-        if (until := monotonic() + pause) > self._not_before:
-            self._not_before, self._pause = until, pause
         message = f"{access.server} {'is too busy' if is_busy else 'is in trouble'} ({answer.status})"
-        raise TemporaryError(
-            f"{message}, and asks for a pause of {_duration(pause)}" if pause else message, pause_seconds=pause
-        )
+        message += f", and asks for a pause of {_duration(pause)}" if pause else ""
+        if (until := monotonic() + pause) > self._not_before:
+            self._not_before, self._why_paused = until, message
+        raise TemporaryError(message, pause_seconds=pause)
 
 
 def _pause_of(answer: Answer) -> float:
