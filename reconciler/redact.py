@@ -22,7 +22,9 @@ def text(value: str) -> str:
     What it returns stays as it is when it goes through here again. It is for what people wrote, not for JSON or YAML of
     it, where what looks like a URL may end in another value: see `body`.
     """
-    value = _USERINFO.sub(r"\1", value) if "://" in value and "@" in value else value  # most texts have no URL at all
+    if value.isprintable() and "://" not in value:  # as nearly all are
+        return value
+    value = _USERINFO.sub(r"\1", value)
     return _UNSAFE.sub(lambda match: f"\\u{ord(match.group()):04x}", value)
 
 
@@ -44,7 +46,8 @@ def body(manifest: Any) -> Any:
     if isinstance(manifest, dict):
         if manifest.get("kind") == "Secret":
             manifest = {key: _hidden(key, value) for key, value in manifest.items()}
-        return {key: body(value) for key, value in manifest.items()}
+        # most values are texts
+        return {key: text(value) if type(value) is str else body(value) for key, value in manifest.items()}
     return [body(one) for one in manifest] if isinstance(manifest, list | tuple) else manifest
 
 
