@@ -242,7 +242,7 @@ def _uninitialized(run: RunStatus) -> Iterator[Because]:
         return
     if run.failure_final:
         message, who = "this is final, a new run is needed", ANYBODY_RUNS
-        command = f"reconciler run create NAME --placement {run.placement} --strategy {_strategy(run)}"
+        command = _create_command(run)
     else:
         message, who = "it is tried again at every commit", "whoever may merge to the files it needs"
         command = f"reconciler plan {run.key.name}"
@@ -254,8 +254,10 @@ def _uninitialized(run: RunStatus) -> Iterator[Because]:
     )
 
 
-def _strategy(run: RunStatus) -> str:
-    return str(run.spec["stagedRolloutStrategyName"])
+def _create_command(run: RunStatus) -> str:
+    """Return the command that commits another run of the same placement along the same strategy."""
+    strategy = run.spec["stagedRolloutStrategyName"]
+    return f"reconciler run create NAME --placement {run.placement} --strategy {strategy}"
 
 
 def _stage(fleet: Fleet, run: RunStatus, stage: StageFacts) -> Iterator[Because]:
@@ -272,7 +274,7 @@ def _newer_content(fleet: Fleet, run: RunStatus) -> Iterator[Because]:
     if run.pin is None or newest is None or newest.index <= run.pin.snapshot_index:
         return
     brings = f"this run brings snapshot {run.pin.snapshot_index}, whatever is committed since; snapshot {newest.index}"
-    command = f"reconciler run create NAME --placement {run.placement} --strategy {_strategy(run)}"
+    command = _create_command(run)
     yield Because(
         message=f"{brings} of commit {newest.commit[:7]} ({newest.author}: {newest.subject}) needs a run of its own",
         since=newest.created,

@@ -122,8 +122,8 @@ def _choices(run: RunStatus, state: PlacementState, found: dict[str, Delivered |
     """Return the commands that make a run of each snapshot in question, else of each there is."""
     there = {one.index for one in state.snapshots}
     held = {one.index for one in found.values() if one is not None and one.placement_uid == state.uid} & there
-    is_ours = run.pin is not None and run.pin.placement_uid == state.uid
-    own = run.pin.snapshot_index if run.pin is not None and is_ours else len(there)
+    pin = run.pin
+    own = pin.snapshot_index if pin is not None and pin.placement_uid == state.uid else len(there)
     wanted = sorted(held - {own} or {one for one in there if one < own})
     if not wanted:
         return "there is no older snapshot; to take all of it off the clusters, remove the placement"

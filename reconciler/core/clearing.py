@@ -28,9 +28,8 @@ def clear_removed_placement(draft: Draft) -> None:
             draft.emit(WithdrawalStarted, cluster=record.cluster)
             take_over(draft, record.cluster, state.uid)
         done = "let go of" if is_abandoned(state) else "removed"
-        words = in_words(
-            f"being {done}", "" if record.run else str(record.reason or ""), "" if record.run else record.words
-        )
+        heard = () if record.run else (str(record.reason or ""), record.words)  # else of the run before
+        words = in_words(f"being {done}", *heard)
         _say_removed(draft, f"what the removed placement put on cluster {record.cluster} is {words}")
 
 

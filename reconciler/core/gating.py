@@ -88,10 +88,11 @@ def finish_what_came_before(draft: Draft, uid: str, position: int) -> None:
 
     A run that waits for nothing more then is complete, and no later commit ends it in another way.
     """
-    _accept_what_came_before(draft, uid, position)
     run = draft.run(uid)
     if run.end is not None or run.started_at is None or run.state is not State.RUN:
         return
+    _accept_what_came_before(draft, uid, position)
+    run = draft.run(uid)
     for number, stage in enumerate(run.stages):
         if stage.ended_at is not None:
             continue
@@ -107,7 +108,7 @@ def finish_what_came_before(draft: Draft, uid: str, position: int) -> None:
 
 def _accept_what_came_before(draft: Draft, uid: str, position: int) -> None:
     run = draft.run(uid)
-    if run.end is not None or run.started_at is None or run.state is not State.RUN or run.current is None:
+    if run.current is None:
         return
     candidates = tuple(one for one in draft.declared.candidates if one.first_seen < position)
     stage = run.all_stages[run.current]

@@ -282,7 +282,7 @@ class History(View):
                 kind = kind_of(document.key)
                 if kind is not None and kind.folder == APPROVALS:
                     mark = approval_mark(Approval.from_document(document))
-                    self.approvals_seen.setdefault(mark, min(ill_since, *gone, commit.position))
+                    self.approvals_seen.setdefault(mark, min((ill_since, *gone)))
 
     # -- snapshots -----------------------------------------------------------------------------------------------
 

@@ -1,5 +1,7 @@
 """Several runs of one placement."""
 
+from typing import Any
+
 import pytest
 
 from tests import manifests
@@ -103,13 +105,17 @@ def test_a_newer_run_that_is_only_initialized_takes_nothing(rings: World):
     assert rings.run("web-1").end == "Superseded"
 
 
-def test_a_run_whose_last_approval_came_before_the_newer_run_has_succeeded(rings: World):
-    """Both commits were read in one pass, and what was approved, delivered and over was called superseded."""
-    strategy = manifests.strategy(manifests.stage("canary"), manifests.stage("prod", approval=True))
-    rings.commits("strategies/rings.yaml", strategy)
-    rings.commits("runs/r1.yaml", manifests.run("r1"))
+def approves_last(rings: World, *stages: dict[str, Any]) -> None:
+    """Bring run r1 to where it waits for the approval of its stage prod, and commit that, not polled yet."""
+    rings.commits("strategies/rings.yaml", strategy(*stages))
+    rings.commits("runs/r1.yaml", run("r1"))
     rings.passes()
     rings.approves("r1", "prod")
+
+
+def test_a_run_whose_last_approval_came_before_the_newer_run_has_succeeded(rings: World):
+    """Both commits were read in one pass, and what was approved, delivered and over was called superseded."""
+    approves_last(rings, stage("canary"), stage("prod", approval=True))
     rings.commits("runs/r2.yaml", manifests.run("r2"))
     rings.passes()
     assert rings.conditions("r1")["Succeeded"] == "True UpdateRunSucceeded"
@@ -121,11 +127,7 @@ def test_a_run_whose_last_approval_came_before_the_newer_run_has_succeeded(rings
 
 
 def test_empty_stages_at_the_end_keep_no_run_from_being_over(rings: World):
-    stages = manifests.stage("canary"), manifests.stage("prod", approval=True), manifests.stage("none", approval=True)
-    rings.commits("strategies/rings.yaml", manifests.strategy(*stages))
-    rings.commits("runs/r1.yaml", manifests.run("r1"))
-    rings.passes()
-    rings.approves("r1", "prod")
+    approves_last(rings, stage("canary"), stage("prod", approval=True), stage("none", approval=True))
     rings.commits("runs/r2.yaml", manifests.run("r2"))
     rings.passes()
     assert rings.conditions("r1")["Succeeded"] == "True UpdateRunSucceeded"
@@ -133,11 +135,7 @@ def test_empty_stages_at_the_end_keep_no_run_from_being_over(rings: World):
 
 @pytest.mark.parametrize("gone", ["runs/r1.yaml", "placements/web.yaml"])
 def test_a_run_whose_last_approval_came_before_its_removal_has_succeeded(rings: World, gone: str):
-    strategy = manifests.strategy(manifests.stage("canary"), manifests.stage("prod", approval=True))
-    rings.commits("strategies/rings.yaml", strategy)
-    rings.commits("runs/r1.yaml", manifests.run("r1"))
-    rings.passes()
-    rings.approves("r1", "prod")
+    approves_last(rings, stage("canary"), stage("prod", approval=True))
     rings.removes(gone)
     rings.passes()
     assert rings.conditions("r1")["Succeeded"] == "True UpdateRunSucceeded"

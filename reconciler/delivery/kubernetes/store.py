@@ -527,8 +527,9 @@ class KubernetesStore:
         if taken := fields.taken_by_others(sent, live):
             where = "" if is_secret(key) else f" at {', '.join(taken[:5])}"
             raise Unwell(Reason.INCOMPLETE, f"{key} was changed on the member{where}")
-        # a co-owner writes as the same manager, so whose the fields are tells nothing
-        may_differ = not fields.is_as_sent(sent, live) and self._is_shared(call, key)
+        # a co-owner writes as the same manager, so whose the fields are tells nothing; what this call wrote is as sent
+        is_known = live is call.seen.get(key) or fields.is_as_sent(sent, live)
+        may_differ = not is_known and self._is_shared(call, key)
         if may_differ and self._changes("IfNoDiff", key, path, sent, live):
             raise Unwell(Reason.INCOMPLETE, f"{key} was written otherwise by another placement that owns it too")
 
