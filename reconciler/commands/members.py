@@ -16,7 +16,7 @@ from reconciler.core.actions import ApplyOptions, Content, Fence, Report
 from reconciler.core.status import PlacementState, Record
 from reconciler.daemon.derive import verified
 from reconciler.daemon.reconcile import with_state
-from reconciler.delivery import open_delivery
+from reconciler.delivery import IDENTITIES, open_delivery
 from reconciler.delivery.base import Delivery
 from reconciler.errors import ReconcilerError, UsageError
 from reconciler.redact import line
@@ -110,7 +110,7 @@ def unreachable(message: str) -> Answer:
 
 def _read_only(cluster: str, member: Mapping[str, Any], state_dir: Path) -> Mapping[str, Any]:
     """Return the settings of a member, with what the daemon remembers of it; nothing is remembered for the daemon."""
-    return with_state(member, state_dir) if (state_dir / "identities" / cluster).exists() else member
+    return with_state(member, state_dir) if (state_dir / IDENTITIES / cluster).exists() else member
 
 
 def ask_all(clusters: Sequence[str], ask: Ask, *, deadline: float = DEADLINE_SECONDS) -> dict[str, Answer]:

@@ -10,12 +10,12 @@ from typing import Any
 
 import structlog
 
-from reconciler import redact
+from reconciler import private, redact
 from reconciler.commands.options import Operating
 from reconciler.core.status import RunStatus
 from reconciler.daemon import checkpoint
 from reconciler.daemon.derive import Derivation
-from reconciler.delivery import open_delivery
+from reconciler.delivery import IDENTITIES, open_delivery
 from reconciler.errors import UsageError
 from reconciler.git import history
 from reconciler.git.mirror import Mirror, Source, cache_of, open_local, open_source
@@ -89,10 +89,10 @@ def _cache(source: Source) -> Path:
 
 def _read_status(source: Source, tip: str) -> store.Status:
     file = _cache(source) / "folded"
-    known = checkpoint.load(file, store.Status)
+    known = reader.resumed(source.git, checkpoint.load(file, store.Status))
     status = reader.read(source.git, tip, known)
     if status is not known:
-        checkpoint.save(file, status)
+        checkpoint.save(file, store.kept(status))
     return status
 
 
@@ -134,14 +134,18 @@ def _is_lost(source: Source, seen: str, epoch: int, status: store.Status | None)
 def open_settings(where: Operating, *, poll: float | None = None) -> Settings:
     """Load the settings with the flags of a service command laid over them.
 
-    Raises:  UsageError for settings that cannot be used, ways to reach members included.
+    Raises:  UsageError for settings that cannot be used, ways to reach members included, and for a state folder that
+             others can write.
     """
+    private.begin()
     given = {one.name: getattr(where, one.name) for one in fields(where)}
     flags: dict[str, Any] = given | {"poll_period_seconds": poll}
     del flags["settings_file"], flags["members"]
     if where.members is not None:
         flags["delivery_default"] = {"type": "directory", "root": str(where.members), "create": True}
     settings = load(where.settings_file, flags)
+    for folder in (settings.state_dir, settings.state_dir / "mirror", settings.state_dir / IDENTITIES):
+        private.check_folder(folder)
     _check_repo(settings.repo)
     if where.members is not None:
         _make_folder(where.members)
@@ -160,7 +164,8 @@ def _check_repo(repo: str) -> None:
 def _make_folder(members: Path) -> None:
     """Make the folder of all members; raises UsageError where it cannot be made or written."""
     try:
-        members.mkdir(parents=True, exist_ok=True)
+        private.make_shared(members)
+        members.mkdir(exist_ok=True)
     except OSError as error:
         why = "is a file, not a folder" if members.is_file() else f"cannot be made: {error.strerror}"
         raise UsageError(f"--members {members}: the folder of the members {why}") from error

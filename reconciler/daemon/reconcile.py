@@ -46,7 +46,7 @@ from reconciler.errors import PermanentError, TemporaryError
 from reconciler.git import publish
 from reconciler.git.mirror import Mirror
 from reconciler.settings import Settings
-from reconciler.status_branch import store
+from reconciler.status_branch import reader, store
 
 logger = structlog.get_logger()
 
@@ -201,7 +201,7 @@ class Reconciler:
         if self.status is not None and self.status.commit == tip:
             self._guard.saw(tip)
             return self.status
-        is_first, known = self.status is None, self.status or checkpoint.load(self._folded, store.Status)
+        is_first, known = self.status is None, self.status or self._kept_status()
         self.status = self._guard.read(tip, known)
         if is_first and self.status is not known:
             self.keep()
@@ -219,7 +219,10 @@ class Reconciler:
     def keep(self) -> None:
         """Keep what is known of the status branch for the next process: it goes on from there."""
         if self.status is not None:
-            checkpoint.save(self._folded, self.status)
+            checkpoint.save(self._folded, store.kept(self.status))
+
+    def _kept_status(self) -> store.Status | None:
+        return reader.resumed(self.mirror.git, checkpoint.load(self._folded, store.Status))
 
     def _guarded(self, status: store.Status, head: str) -> store.Fleet:
         """Guard the history, and tell everybody on the status branch when it was rewritten."""
@@ -387,6 +390,7 @@ class Reconciler:
         """Push one commit on top of the status, and take it for the status; None when somebody else was first."""
         now, branch = self.clock.now(), self.settings.status_branch
         git = self.mirror.git
+        self._check_grown(status, changed.files)
         new = publish.write_commit(git, base=status.commit, changes=changed.files, message=message, when=now)
         if not publish.push(self.mirror, branch, new, status.commit):
             logger.info("another daemon was first", branch=branch)
@@ -398,6 +402,15 @@ class Reconciler:
         self._guard.saw(new)
         self._pushed_at = now
         return new
+
+    def _check_grown(self, status: store.Status, files: Mapping[str, bytes | None]) -> None:
+        """Refuse to push a log that does not go on from the one on the branch; then everything is read anew."""
+        try:
+            reader.check_grown(self.mirror.git, status, files)
+        except reader.MemoryDamagedError:
+            self.status = None
+            self._folded.unlink(missing_ok=True)
+            raise
 
     # -- acting ----------------------------------------------------------------------------------------------------
 

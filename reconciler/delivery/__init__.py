@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
+from reconciler.delivery.base import IDENTITIES as IDENTITIES
 from reconciler.delivery.base import Delivery
 from reconciler.errors import UsageError
 

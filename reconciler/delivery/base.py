@@ -22,6 +22,9 @@ from reconciler.redact import line
 FENCE_TRUST_SECONDS = 15.0
 """How long a fence that was read on a member is believed before it is read again."""
 
+IDENTITIES = "identities"
+"""The folder below the state folder in which the uids of member clusters are remembered."""
+
 _SWAP_TRIES = 5
 _MOST_PATHS = 5
 

@@ -26,6 +26,7 @@ from reconciler.core.model import Body, Key
 from reconciler.delivery.base import Delivery, FencedDelivery, Held, Inventory, differences, is_secret, key_of
 from reconciler.documents import yaml
 from reconciler.errors import PermanentError, TemporaryError, UsageError
+from reconciler.private import make_shared, shared_mode
 from reconciler.redact import line
 
 OWN_FOLDER = ".reconciler"
@@ -170,7 +171,7 @@ class DirectoryStore:
         """Hold the member's lock; the operating system lets go of it when the process dies."""
         folder = _inside(root, OWN_FOLDER, "lock").parent
         if not folder.is_dir():
-            effects.perform("member", f"prepare {folder}", lambda: folder.mkdir(parents=True, exist_ok=True))
+            effects.perform("member", f"prepare {folder}", lambda: make_shared(folder))
         descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         with os.fdopen(descriptor, "r+b") as lock:
             _acquire(lock, folder)
@@ -239,10 +240,11 @@ def _write(file: Path, data: bytes, what: str, *, mode: int = 0o666) -> None:
 
 def _replace(file: Path, data: bytes, mode: int) -> None:
     """Bring the file to hold the data, all or nothing, and durably: what follows relies on it being there."""
-    file.parent.mkdir(parents=True, exist_ok=True)
+    make_shared(file.parent)
     partial = file.with_name(_PARTIAL)  # one name for all: the lock is held, and what a crash left is used again
     partial.unlink(missing_ok=True)
     with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as stream:
+        os.fchmod(stream.fileno(), shared_mode(mode))
         stream.write(data)
         stream.flush()
         os.fsync(stream.fileno())

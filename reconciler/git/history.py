@@ -4,6 +4,7 @@ What a file means is not known here. Paths are text with `surrogateescape`: a pa
 bytes as lone surrogates, is never equal to another path, and is shown readably by `redact`.
 """
 
+import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ _RAW = ("--raw", "-z", "--no-abbrev", "--no-renames", "--ignore-submodules=none"
 _LOG = ("log", *_RAW, "--no-decorate", "--no-notes", "--no-mailmap", "--encoding=UTF-8", _FORMAT)
 _POINTER = re.compile(rb"version https://git-lfs\.github\.com/spec/")
 _POINTER_LIMIT = 1024
+_SHA256_DIGITS = 64
 _LATEST = int(datetime(9999, 12, 31, tzinfo=UTC).timestamp())
 
 
@@ -161,10 +163,9 @@ def deleted(git: Git, tip: str, under: str, base: str | None = None, *, saying: 
     return found
 
 
-def listing(git: Git, commit: str, under: str = "") -> tuple[Change, ...]:
-    """Return every path of a commit's tree, or those in the folder `under` (no slash at the end); raises GitError."""
-    folder = (under,) if under else ()
-    output = git.run("ls-tree", "-r", "-z", "--full-tree", check_sha(commit), "--", *folder, timeout=_LONG)
+def listing(git: Git, commit: str, *under: str) -> tuple[Change, ...]:
+    """Return every path of a commit's tree, or those under these paths (no slash at the end); raises GitError."""
+    output = git.run("ls-tree", "-r", "-z", "--full-tree", check_sha(commit), "--", *under, timeout=_LONG)
     return tuple(_entry(field) for field in _fields(output))
 
 
@@ -203,8 +204,19 @@ def _parse_batch(output: bytes, blobs: Sequence[str]) -> Iterator[tuple[str, byt
         end = output.index(b"\n", at)
         start = end + 1
         stop = start + _size(output[at:end], blob)
-        yield blob, output[start:stop]
+        data = output[start:stop]
+        if blob_id(data, blob) != blob:  # git itself does not compare when it reads
+            raise GitError("cat-file", 0, f"the object {blob} is damaged: its content has another id")
+        yield blob, data
         at = stop + 1
+
+
+def blob_id(data: bytes, like: str) -> str:
+    """Return the id that git gives to a blob with this content, by the hash that the id `like` is of."""
+    digest = hashlib.sha256() if len(like) == _SHA256_DIGITS else hashlib.sha1(usedforsecurity=False)
+    digest.update(b"blob %d\0" % len(data))
+    digest.update(data)
+    return digest.hexdigest()
 
 
 def _size(line: bytes, blob: str) -> int:

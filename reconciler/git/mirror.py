@@ -221,7 +221,11 @@ class Mirror:
         self.git.directory.mkdir(mode=0o700)
         self.git.run("-c", "init.defaultBranch=main", "init", "--bare", "--quiet", "--template=")
         (self.git.directory / TRUST_FILE).write_text(TRUST, encoding="utf-8")
-        (self.directory / "url").write_text(self.push_url, encoding="utf-8")
+        url = self.directory / "url"
+        if url.is_dir():
+            shutil.rmtree(url)
+        url.unlink(missing_ok=True)  # whatever stands there may be none that can be written
+        url.write_text(self.push_url, encoding="utf-8")
         self._tips, self._owed = {}, {}
 
     def _prepare(self, *, exclusive: bool) -> bool:
@@ -256,8 +260,7 @@ class Mirror:
 
     def _is_usable(self, *, thorough: bool) -> bool:
         """Tell whether this is our mirror of this URL, and (thorough) all its commits and its tips' trees are there."""
-        url = self.directory / "url"
-        if not url.exists() or url.read_text(encoding="utf-8") != self.push_url:
+        if not _is_of(self.directory, self.push_url):
             return False
         try:
             return self._is_sound() if thorough else bool(self.git.run("rev-parse", "--git-dir"))
@@ -274,6 +277,14 @@ class Mirror:
     def _read_tips(self) -> None:
         self.settle()
         self._tips = _refs(self.git, _TRACKED, self.branches)
+
+
+def _is_of(directory: Path, url: str) -> bool:
+    """Tell whether a mirror says that it is of this URL; one that cannot be read does not."""
+    try:
+        return (directory / "url").read_bytes() == url.encode()
+    except OSError:
+        return False
 
 
 def _remove_leftovers(repository: Path, *, alone: bool) -> None:
@@ -404,8 +415,8 @@ def remembered(directory: Path, url: str, name: str) -> tuple[Git, str] | None:
 
     The directory is not taken, so the mirror may be in use. None where there is no such mirror, or nothing is known.
     """
-    git, whose = Git(directory=directory / "repository.git", profile=HARDENED), directory / "url"
-    if not whose.is_file() or whose.read_text(encoding="utf-8") != parse_url(url).text or not git.directory.is_dir():
+    git = Git(directory=directory / "repository.git", profile=HARDENED)
+    if not _is_of(directory, parse_url(url).text) or not git.directory.is_dir():
         return None
     found = _refs(git, _REMEMBERED, (name,)).get(name)
     return (git, found) if found is not None else None

@@ -23,7 +23,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import IO, Any
 
-from reconciler import redact
+from reconciler import private, redact
 from reconciler.core.model import format_duration
 from reconciler.errors import TemporaryError, UsageError
 
@@ -383,7 +383,9 @@ def _run(
     profile: Profile,
 ) -> tuple[bytes, str]:
     command = (_program("git"), *args)
-    process = _start((*_without_inherited(environment, profile), *command), environment, where, profile)
+    # a person's repository, and a local one that is pushed to, stay as readable to others as they were
+    umask = private.operators_umask if profile is PERSON or verb == "push" else -1
+    process = _start((*_without_inherited(environment, profile), *command), environment, where, profile, umask)
     try:
         stdout, stderr = process.communicate(stdin or b"", timeout=timeout)
     except subprocess.TimeoutExpired as error:
@@ -398,7 +400,7 @@ def _run(
     return bytes(stdout), stderr.decode(errors="replace")
 
 
-def _start(command: tuple[str, ...], environment: Mapping[str, str], where: Path, profile: Profile) -> Any:
+def _start(command: tuple[str, ...], environment: Mapping[str, str], where: Path, profile: Profile, umask: int) -> Any:
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # whether git is installed is told by `_program`
     from git.cmd import Git as Runner  # noqa: PLC0415 - 0.2 s that printing a help page must not cost
 
@@ -409,6 +411,7 @@ def _start(command: tuple[str, ...], environment: Mapping[str, str], where: Path
         as_process=True,
         env=dict(environment),
         start_new_session=profile is HARDENED,
+        umask=umask,
     )
 
 

@@ -41,6 +41,10 @@ class StatusUnreadableError(TemporaryError):
     """The branch is there but is not one of ours, or of a newer format; nothing is touched."""
 
 
+class MemoryDamagedError(TemporaryError):
+    """What is held in memory of a log is not what the branch holds; the branch is right, and is read anew."""
+
+
 class NewerFormatError(StatusUnreadableError):
     """A newer version wrote the branch: it is sound, and only read."""
 
@@ -140,6 +144,22 @@ def _newest_of_ours(git: Git, commit: str) -> tuple[str, str, str]:
 # -- going on from what is known -------------------------------------------------------------------------------------
 
 
+def resumed(git: Git, kept: Status | None) -> Status | None:
+    """Return what another process kept, with the files as they are in git; None where the two do not agree.
+
+    No file is kept: what is written next is built on what the branch holds, never on what somebody remembers of it.
+    """
+    if kept is None or not history.exists(git, kept.commit):
+        return None
+    listing = {one.path: one.blob for one in history.listing(git, kept.commit) if one.blob}
+    blobs = history.read_blobs(git, listing.values())
+    files = {path: blobs[blob] for path, blob in listing.items()}
+    sound = {key: state for key, state in kept.placements.items() if key not in kept.tampered}
+    if kept.fleet.format == FORMAT and _touched(sound, kept.digests, files, changed=()):
+        return None
+    return replace(kept, files=files)
+
+
 def _read_on(git: Git, known: Status, commit: str) -> Status | None:
     """Take in what came since; None where that is not only what we appended, and the whole has to be judged."""
     newest = _only_ours(git, known.commit, commit)
@@ -171,6 +191,20 @@ def _read_on(git: Git, known: Status, commit: str) -> Status | None:
         members=_members(commit, files.get(layout.MEMBERS)),
         digests={**known.digests, **digests},
     )
+
+
+def check_grown(git: Git, status: Status, files: Mapping[str, bytes | None]) -> None:
+    """Make sure that each log of a change goes on with what the branch itself holds of it, not with what we remember.
+
+    Raises:  MemoryDamagedError; GitError.
+    """
+    logs = {path: data for path, data in files.items() if layout.is_log(path)}
+    held = {one.path: one.blob for one in history.listing(git, status.commit, *logs)} if logs else {}
+    for path, data in logs.items():
+        known, blob = status.files.get(path, b""), held.get(path)
+        is_ours = history.blob_id(known, blob) == blob if blob else not known
+        if not is_ours or (data is not None and not data.startswith(known)):
+            raise MemoryDamagedError(f"{path} is not what branch and memory agree on: the branch is read anew")
 
 
 def _is_explained(changed: Mapping[str, bytes | None], states: Mapping[Key, PlacementState]) -> bool:

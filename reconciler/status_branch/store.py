@@ -315,6 +315,11 @@ def after(
     )
 
 
+def kept(status: Status) -> Status:
+    """Return what is worth keeping for another process: all but the files, which the branch itself keeps."""
+    return replace(status, files={})
+
+
 def logs_of(files: Mapping[str, bytes]) -> dict[str, bytes]:
     """Return those of the files that hold events."""
     return {path: data for path, data in files.items() if layout.is_log(path)}

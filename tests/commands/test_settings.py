@@ -190,3 +190,15 @@ def test_a_service_without_any_delivery_says_so(rings: World, monkeypatch, capsy
     assert "delivery.default" in said["next"]
     assert run(["serve", "--repo", str(rings.remote), "--members", str(tmp_path / "members")]) == 0
     assert capsys.readouterr().err == ""
+
+
+def test_a_state_folder_that_others_can_write_is_refused(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    mirror = tmp_path / "open" / "mirror"
+    mirror.mkdir(parents=True)
+    mirror.chmod(0o777)
+    where = ("--repo", str(world.remote), "--state-dir", str(tmp_path / "open"))
+    assert [run((*command, *where)) for command in (("serve",), ("reconcile", "--once"), ("init",))] == [2, 2, 2]
+    said = capsys.readouterr().err
+    assert said.count(f"the state folder {mirror} can be written by others (mode 0777)") == 3

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from threading import Barrier, Thread
 
 import pytest
 
+from reconciler import private
 from reconciler.core.actions import ApplyOptions, Content, Reason, Report
 from reconciler.core.model import Body
 from reconciler.delivery import BACKENDS, directory, open_delivery
@@ -484,3 +486,18 @@ def test_the_file_of_a_secret_is_its_owner_s_alone(tmp_path: Path) -> None:
     modes = {file.name: stat.S_IMODE(file.stat().st_mode) & 0o077 for file in tmp_path.rglob("*.yaml")}
     assert modes["s.yaml"] == 0
     assert modes["shared.yaml"] != 0
+
+
+def test_only_secrets_are_ours_alone_on_a_member(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody else applies the folder: what a service writes for itself alone does not concern it."""
+    monkeypatch.setattr(private, "operators_umask", 0o022)
+    before = os.umask(0o077)
+    try:
+        objects = (NAMESPACE, config_map("kept"), named("s", kind="Secret", group="", namespace="shop"))
+        member(tmp_path / "members" / "m").deliver(WEB, content("hash", *objects), fence(1))
+    finally:
+        os.umask(before)
+    found = [one for one in (tmp_path / "members").rglob("*") if ".reconciler" not in one.parts]
+    assert {one.stat().st_mode & 0o777 for one in found if one.is_dir()} == {0o755}
+    modes = {one.parent.name: one.stat().st_mode & 0o777 for one in found if one.is_file()}
+    assert modes == dict.fromkeys(modes, 0o644) | {"Secret": 0o600}

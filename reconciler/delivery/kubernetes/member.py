@@ -1,5 +1,7 @@
 """One Kubernetes member as a `Delivery`: first who answers and as whom, then the order of writing that all share."""
 
+import hashlib
+import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -7,11 +9,23 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar
 
+import structlog
+
 from reconciler import effects
 from reconciler.clock import monotonic
 from reconciler.core.actions import Content, Fence, ObjectResult, Reason, Report
 from reconciler.core.model import Body, Key
-from reconciler.delivery.base import FencedDelivery, Halt, Held, Inventory, Strange, Unlisted, answered, failed
+from reconciler.delivery.base import (
+    IDENTITIES,
+    FencedDelivery,
+    Halt,
+    Held,
+    Inventory,
+    Strange,
+    Unlisted,
+    answered,
+    failed,
+)
 from reconciler.delivery.kubernetes.api import Api, encoded, failure
 from reconciler.delivery.kubernetes.connection import Connection
 from reconciler.delivery.kubernetes.settings import MemberSettings
@@ -22,7 +36,10 @@ from reconciler.redact import line
 
 _REVIEW = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
 _ANONYMOUS = "system:anonymous"
+_UID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")  # as it was kept before its digest was kept beside it
 T = TypeVar("T")
+
+logger = structlog.get_logger()
 
 
 class KubernetesDelivery:
@@ -243,16 +260,22 @@ class _Identity:
 
     def _file(self) -> Path | None:
         folder = self._settings.state_dir
-        return folder / "identities" / self._settings.cluster if folder else None
+        return folder / IDENTITIES / self._settings.cluster if folder else None
 
     def _recalled(self) -> str | None:
+        """Return the uid that was remembered; None for none, or for a damaged one."""
         file = self._file()
         try:
-            return (file.read_text(encoding="ascii").strip() or None) if file else None
+            held = file.read_bytes() if file else b""
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as error:
+        except OSError as error:
             raise TemporaryError(f"the identity of the member cannot be read from {file}: {error}") from error
+        uid, _, digest = held.decode(errors="replace").strip().partition(" ")
+        if file and (digest != _digest(uid) if digest else not _UID.fullmatch(uid)):
+            logger.warning("the remembered identity of a member is damaged, and is learnt anew", file=str(file))
+            return None
+        return uid or None
 
     def _remember(self, uid: str) -> str:
         file = self._file()
@@ -261,11 +284,15 @@ class _Identity:
         return uid
 
 
+def _digest(uid: str) -> str:
+    return hashlib.sha256(uid.encode()).hexdigest()
+
+
 def _write(file: Path, text: str) -> None:
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         partial = file.with_name(f"{file.name}.partial")
-        partial.write_text(f"{text}\n", encoding="ascii")
+        partial.write_text(f"{text} {_digest(text)}\n", encoding="ascii")
         partial.replace(file)
     except OSError as error:
         raise TemporaryError(f"the identity of the member cannot be kept in {file}: {error.strerror}") from error
